@@ -1,0 +1,1 @@
+"""From written text to token ids: normalize, split, phonemize, tokenize."""
