@@ -91,8 +91,9 @@ def set_level(waveform: Tensor, sample_rate: int, level_db: float = -26.0) -> Te
 def trim_silence(waveform: Tensor, sample_rate: int, keep_seconds: float = 0.1) -> Tensor:
     """The waveform without its outer silence; pauses inside stay.
 
-    A frame is silent when it is less than 6 dB above the noise floor (the quietest tenth of the frames), a border
-    that is kept between 40 and 20 dB below the speech. A waveform without speech comes back whole.
+    A frame is silent when it is less than 6 dB above the noise floor (the quietest tenth of the
+    frames); that border is kept between 40 and 20 dB below the speech. A waveform without speech
+    comes back whole.
 
     Args:
         waveform: (S,) float32.

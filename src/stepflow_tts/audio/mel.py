@@ -11,14 +11,15 @@ from stepflow_tts.config import MelConfig
 
 @lru_cache(maxsize=8)
 def _transform(config: MelConfig, device: torch.device) -> torchaudio.transforms.MelSpectrogram:
-    return torchaudio.transforms.MelSpectrogram(
-        sample_rate=config.sample_rate,
-        n_fft=config.n_fft,
-        hop_length=config.hop_length,
-        n_mels=config.n_mels,
-        center=True,
-        power=1,
-    ).to(device)
+    with torch.inference_mode(False):  # kept tensors made in inference mode would break training
+        return torchaudio.transforms.MelSpectrogram(
+            sample_rate=config.sample_rate,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            n_mels=config.n_mels,
+            center=True,
+            power=1,
+        ).to(device)
 
 
 def log_mel(waveform: Tensor, config: MelConfig) -> Tensor:
@@ -35,3 +36,17 @@ def log_mel(waveform: Tensor, config: MelConfig) -> Tensor:
     """
     mel = _transform(config, waveform.device)(waveform)  # (B, M, T)
     return torch.log(mel.clamp(min=config.floor)).transpose(1, 2)  # (B, T, M)
+
+
+@lru_cache(maxsize=8)
+def mel_pseudo_inverse(config: MelConfig, device: torch.device | None = None) -> Tensor:
+    """The matrix (M, F) that turns mel magnitudes into linear ones, F = n_fft // 2 + 1.
+
+    `log_mel.exp() @ mel_pseudo_inverse(config)` is (B, T, F); some cells are slightly negative:
+    clamp them. The tensor is shared between callers: do not write to it.
+
+    Source: FreeV, arXiv 2406.08196.
+    """
+    with torch.inference_mode(False):
+        filters: Tensor = _transform(config, torch.device("cpu")).mel_scale.fb  # (F, M)
+        return torch.linalg.pinv(filters.double()).float().to(device)  # (M, F)
