@@ -98,7 +98,7 @@ PRESETS: dict[str, ModelConfig] = {
         text_layers=13,
         text_heads=8,
         style_dim=256,
-        duration_dim=384,
+        duration_dim=600,
     ),
     "nano": ModelConfig(),
     "test": ModelConfig(

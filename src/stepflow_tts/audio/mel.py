@@ -1,12 +1,13 @@
 """Log-mel features: those of charactr/vocos-mel-24khz, in (B, T, M)."""
 
+import math
 from functools import lru_cache
 
 import torch
 import torchaudio
 from torch import Tensor
 
-from stepflow_tts.config import MelConfig
+from stepflow_tts.config import FlowConfig, MelConfig
 
 
 @lru_cache(maxsize=8)
@@ -50,3 +51,20 @@ def mel_pseudo_inverse(config: MelConfig, device: torch.device | None = None) ->
     with torch.inference_mode(False):
         filters: Tensor = _transform(config, torch.device("cpu")).mel_scale.fb  # (F, M)
         return torch.linalg.pinv(filters.double()).float().to(device)  # (M, F)
+
+
+def to_flow(features: Tensor, config: FlowConfig) -> Tensor:
+    """Log-mel in nats, any shape, to what the flow sees: floored, mean 0, deviation 1."""
+    return (features.clamp(min=config.log_floor) - config.mean) / config.std
+
+
+def from_flow(x: Tensor, config: FlowConfig) -> Tensor:
+    """The inverse of `to_flow` for values above the floor."""
+    return x * config.std + config.mean
+
+
+def band_centres(config: MelConfig) -> Tensor:
+    """(M,) centre frequencies of the mel bands in Hz (HTK scale, as torchaudio's default)."""
+    top = 2595.0 * math.log10(1.0 + config.sample_rate / 2 / 700.0)
+    mels = torch.linspace(0.0, top, config.n_mels + 2)[1:-1]
+    return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
