@@ -1,0 +1,229 @@
+"""Trains the vocoder: reconstruction losses first, an adversary after."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stepflow_tts.audio.mel import log_mel
+from stepflow_tts.config import MelConfig, VocoderConfig
+from stepflow_tts.errors import InputError
+from stepflow_tts.models.vocoder import Spectrum, Vocoder
+from stepflow_tts.training.discriminators import (
+    DISCRIMINATOR_RESOLUTIONS,
+    Discriminator,
+    discriminator_loss,
+    feature_loss,
+    generator_loss,
+)
+from stepflow_tts.training.loop import Loss
+from stepflow_tts.training.spectral import (
+    Resolution,
+    magnitude,
+    mel_loss,
+    multi_resolution_stft_loss,
+    phase_losses,
+    stft,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VocoderTrainingConfig:
+    """How a vocoder is trained; the recipe's [vocoder] section."""
+
+    vocoder: VocoderConfig = field(default_factory=VocoderConfig)
+    mel: MelConfig = field(default_factory=MelConfig)
+    batch_size: int = 16  # crops
+    crop_frames: int = 48  # .5 s
+    narrow_share: float = 0.25  # crops of recordings below 22 kHz, which have no top bands
+    lowest_floor: float = 1e-7  # mel floors are drawn between these, evenly in their logarithm
+    highest_floor: float = 1e-3
+    jitter: float = 0.1  # standard deviation of the noise on log-mels, nats
+    gain_db: float = 6.0  # crops are made louder or softer by at most this
+    adversarial_from: int = 1_000_000  # the first step with a discriminator
+    discriminator_channels: int = 16
+    mel_weight: float = 1.0
+    stft_weight: float = 1.0
+    magnitude_weight: float = 0.5
+    phase_weight: float = 1.0
+    generator_weight: float = 0.2
+    feature_weight: float = 1.0
+
+
+class Utterance(NamedTuple):
+    """A stretch of the prepared audio."""
+
+    start: int  # samples
+    length: int
+    rate: int  # of the source, hertz
+
+
+class Batch(NamedTuple):
+    """Crops and what the vocoder is told of them."""
+
+    waveform: Tensor  # (B, S) in [-1, 1]
+    log_mel: Tensor  # (B, T, M), floored and jittered
+
+
+class Crops:
+    """Random crops of one split of a prepared folder."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.audio = np.memmap(folder / "audio.i16", dtype=np.int16, mode="r")
+        self.wide: list[Utterance] = []
+        self.narrow: list[Utterance] = []
+        with (folder / "utterances.jsonl").open(encoding="utf-8") as lines:
+            for row in map(json.loads, lines):
+                if row["split"] != split:
+                    continue
+                rate = row["source_sample_rate"]
+                utterance = Utterance(row["start_sample"], row["num_samples"], rate)
+                (self.wide if rate >= 22050 else self.narrow).append(utterance)
+        if not self.wide and not self.narrow:
+            raise InputError(f"{folder} has no utterance of the split {split!r}. Prepare it again.")
+        self._ends = {
+            id(group): np.cumsum([u.length for u in group]) for group in (self.wide, self.narrow)
+        }
+
+    def draw(self, num_samples: int, narrow_share: float, generator: torch.Generator) -> Tensor:
+        """One crop (num_samples,), every second of a group being equally likely; zeros after its end."""
+        take_narrow = torch.rand((), generator=generator).item() < narrow_share
+        group = self.narrow if (take_narrow and self.narrow) or not self.wide else self.wide
+        ends = self._ends[id(group)]
+        place = int(torch.randint(int(ends[-1]), (), generator=generator).item())
+        chosen = group[int(np.searchsorted(ends, place, side="right"))]
+        latest = max(chosen.length - num_samples, 0)
+        start = chosen.start + int(torch.randint(latest + 1, (), generator=generator).item())
+        stop = min(start + num_samples, chosen.start + chosen.length)
+        crop = torch.from_numpy(self.audio[start:stop].astype(np.float32)) / 32768
+        return nn.functional.pad(crop, (0, num_samples - len(crop)))
+
+
+class VocoderTask:
+    """The vocoder and its adversary, for `training.loop.train`.
+
+    Up to `adversarial_from` a step is one update of the vocoder; after it, one of the discriminator at
+    a resolution drawn for the step, then one of the vocoder.
+    """
+
+    def __init__(self, folder: Path, config: VocoderTrainingConfig, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.vocoder = Vocoder(config.vocoder, config.mel)
+            self.discriminator = Discriminator(config.discriminator_channels)
+        self.modules: Mapping[str, nn.Module] = {
+            "vocoder": self.vocoder,
+            "discriminator": self.discriminator,
+        }
+        self.training_crops = Crops(folder, "train")
+        self.held_out_crops = Crops(folder, "held_out")
+
+    def batch(self, step: int) -> Batch:
+        """The crops of one step, always the same for the same seed and step."""
+        return self._batch(self.training_crops, _generator(self.seed, step))
+
+    def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """The discriminator's loss once it takes part, then the vocoder's."""
+        spectrum = self.vocoder.spectrum(batch.log_mel)
+        waveform = self.vocoder.waveform(spectrum)
+        value, logs = self._reconstruction(spectrum, waveform, batch.waveform)
+        if step < self.config.adversarial_from:
+            yield Loss("vocoder", value, logs)
+            return
+        index = _draw_index(self.seed, step)
+        real = self.discriminator(batch.waveform, index)
+        fake = self.discriminator(waveform.detach(), index)
+        loss = discriminator_loss(real, fake)
+        yield Loss("discriminator", loss, {"discriminator": loss.item()})
+        with torch.no_grad():
+            real = self.discriminator(batch.waveform, index)
+        fake = self.discriminator(waveform, index)
+        fooled, features = generator_loss(fake), feature_loss(real, fake)
+        value = value + self.config.generator_weight * fooled
+        value = value + self.config.feature_weight * features
+        logs |= {"generator": fooled.item(), "features": features.item()}
+        yield Loss("vocoder", value, logs)
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002  the same crops at every step
+        """Reconstruction losses on crops of speakers that were never trained on."""
+        batches = [self._batch(self.held_out_crops, _generator(self.seed, -1 - i)) for i in range(4)]
+        totals: dict[str, float] = {}
+        for batch in batches:
+            spectrum = self.vocoder.spectrum(batch.log_mel)
+            waveform = self.vocoder.waveform(spectrum)
+            _, logs = self._reconstruction(spectrum, waveform, batch.waveform)
+            for name, number in logs.items():
+                totals[name] = totals.get(name, 0.0) + number / len(batches)
+        return totals
+
+    def _batch(self, crops: Crops, generator: torch.Generator) -> Batch:
+        """A batch of `crops` with gains, floors and jitter drawn from `generator`."""
+        c = self.config
+        num_samples = c.crop_frames * c.mel.hop_length
+        waveform = torch.stack(
+            [crops.draw(num_samples, c.narrow_share, generator) for _ in range(c.batch_size)]
+        )  # (B, S)
+        gain = c.gain_db * (2 * torch.rand(c.batch_size, 1, generator=generator) - 1)
+        waveform = (waveform * 10 ** (gain / 20)).clamp(-1, 1)
+        low, high = math.log(c.lowest_floor), math.log(c.highest_floor)
+        floor = low + (high - low) * torch.rand(c.batch_size, 1, 1, generator=generator)
+        mel = torch.maximum(log_mel(waveform, c.mel), floor)  # (B, T, M)
+        noise = torch.randn(mel.shape, generator=generator)
+        return Batch(waveform, mel + c.jitter * noise)
+
+    def _reconstruction(
+        self, spectrum: Spectrum, waveform: Tensor, target: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of all reconstruction losses, and each of them."""
+        c = self.config
+        truth = stft(target, Resolution(c.mel.n_fft, c.mel.hop_length, c.mel.n_fft))  # (B, T, F)
+        size = magnitude(truth)
+        # Measured against the spectrum itself, not the waveform: there an unsure phase makes a lower
+        # magnitude pay, and the network then ends below its own prior.
+        log_error = (spectrum.log_magnitude.clamp(min=math.log(1e-4)) - size.log()).abs().mean()
+        phase = phase_losses(spectrum.phase, truth.angle(), size.sqrt())
+        mel = mel_loss(waveform, target, c.mel)
+        multi = multi_resolution_stft_loss(waveform, target)
+        value = (
+            c.mel_weight * mel
+            + c.stft_weight * multi
+            + c.magnitude_weight * log_error
+            + c.phase_weight * (phase.group_delay + phase.instantaneous_frequency)
+        )
+        logs = {
+            "reconstruction": value.item(),
+            "mel": mel.item(),
+            "stft": multi.item(),
+            "magnitude": log_error.item(),
+            "group_delay": phase.group_delay.item(),
+            "frequency": phase.instantaneous_frequency.item(),
+        }
+        return value, logs
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    """Randomness of one step; negative steps are the validation's."""
+    sequence = np.random.SeedSequence([seed, step + 2**32])
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _draw_index(seed: int, step: int) -> int:
+    """Which resolution's discriminator is asked at this step."""
+    generator = _generator(seed + 1, step)
+    return int(torch.randint(len(DISCRIMINATOR_RESOLUTIONS), (), generator=generator).item())
+
+
+def vocoder_task(
+    prepared_folder: str | Path, config: VocoderTrainingConfig, seed: int
+) -> VocoderTask:
+    """The task of training a vocoder on a prepared folder's audio."""
+    return VocoderTask(Path(prepared_folder), config, seed)
