@@ -1,0 +1,59 @@
+# Everything a newcomer types. PYTHON is the interpreter, VENV the folder of the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+TEXT ?= Hello there. This sentence was made in a single step, on this very computer.
+VOICE ?= $(firstword $(sort $(wildcard src/stepflow_tts/weights/voices/*.wav)))
+OUT ?= hello.wav
+
+SOURCES := pyproject.toml README.md LICENSE $(shell find src -type f -not -name '*.pyc')
+
+# --no-compile: torch brings 15 000 Python files, and compiling them takes longer than unpacking them.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+# The value of a variable as one shell word, whatever quotes and dollars it holds.
+word = '$(subst ','\'',$(value $(1)))'
+
+.DELETE_ON_ERROR:
+.PHONY: help say test test-all lint format wheel clean
+
+help:  ## list these targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps, so that the first sound does not wait for the tools of the tests.
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	@echo "Installing into $(VENV): PyTorch is large, this can take some minutes ..."
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) ".[dev]"
+	@touch $@
+
+say: $(VENV)/.installed  ## speak into hello.wav: make say TEXT="Any text." VOICE=me.wav OUT=out.wav
+	@$(BIN)/stepflow-tts say --voice '$(VOICE)' -o $(call word,OUT) -- $(call word,TEXT)
+
+test: $(VENV)/.installed-dev  ## run the tests on the installed package, under 5 minutes
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.installed-dev  ## run the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.installed-dev  ## run ruff, mypy and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.installed-dev  ## build dist/*.whl
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what was built, but not the environment
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
