@@ -50,7 +50,8 @@ def mel_pseudo_inverse(config: MelConfig, device: torch.device | None = None) ->
     """
     with torch.inference_mode(False):
         filters: Tensor = _transform(config, torch.device("cpu")).mel_scale.fb  # (F, M)
-        return torch.linalg.pinv(filters.double()).float().to(device)  # (M, F)
+        inverse: Tensor = torch.linalg.pinv(filters.double()).float()  # (M, F)
+        return inverse.to(device)
 
 
 def to_flow(features: Tensor, config: FlowConfig) -> Tensor:

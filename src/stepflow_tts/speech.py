@@ -1,0 +1,129 @@
+"""Speech: the samples that were synthesized, and ways to save, join and play them."""
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stepflow_tts.audio.io import FORMATS, Samples, encode_audio
+from stepflow_tts.errors import OptionError, SynthesisError
+from stepflow_tts.files import write_atomic
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Speech:
+    """Synthesized speech. Its samples are a copy of their own and cannot be written to.
+
+    Attributes:
+        samples: (S,) float32 in [-1, 1].
+        sample_rate: in Hz.
+        seed: what the noise was drawn from; the same call with it gives the same samples.
+        text: what is spoken, as it was written.
+
+    Raises:
+        OptionError: samples that are not (S,) with S above 0, or a sample rate that is not
+            positive.
+        SynthesisError: samples that are not finite.
+    """
+
+    samples: Samples
+    sample_rate: int
+    seed: int = 0
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        samples = np.array(self.samples, dtype=np.float32)
+        if samples.ndim != 1 or samples.size == 0:
+            raise OptionError(
+                f"Speech needs samples of shape (S,), S above 0, not {samples.shape}."
+            )
+        if self.sample_rate <= 0:
+            raise OptionError(f"The sample rate is {self.sample_rate} Hz; it must be above 0.")
+        if not np.isfinite(samples).all():
+            bad = int(np.isfinite(samples).argmin())
+            raise SynthesisError(f"Sample {bad} is {samples[bad]}: this is not speech.")
+        samples.setflags(write=False)
+        object.__setattr__(self, "samples", samples)
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.samples) / self.sample_rate
+
+    def to_bytes(self, format: str = "wav") -> bytes:
+        """The bytes of a whole audio file.
+
+        Args:
+            format: "wav" (16 bit), "flac", "ogg" (Vorbis), "opus" or "mp3".
+
+        Raises:
+            OptionError: no such format, or one that cannot hold this sample rate.
+        """
+        return encode_audio(self.samples, self.sample_rate, format)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """The path of the file it was saved to, in the format of its extension.
+
+        The file appears whole or, after a failure, not at all; one that was there stays as it was.
+
+        Raises:
+            OptionError: the extension is none of .wav, .flac, .ogg, .opus and .mp3, or the folder
+                does not exist.
+            OSError: the system could not write (no permission, full disk).
+        """
+        extension = Path(path).suffix
+        if extension[1:].lower() not in FORMATS:
+            raise OptionError(
+                f"Cannot save as {str(path)!r}: the extension is {extension!r}. "
+                f"Choose one of: {', '.join('.' + name for name in FORMATS)}."
+            )
+        return write_atomic(path, self.to_bytes(extension[1:].lower()))
+
+    def slice(self, start_seconds: float, end_seconds: float | None = None) -> "Speech":
+        """The part between two times, without its text; up to the end when `end_seconds` is None.
+
+        Raises:
+            OptionError: not 0 <= start < end <= duration.
+        """
+        end_seconds = self.duration_seconds if end_seconds is None else end_seconds
+        if not 0 <= start_seconds < end_seconds <= self.duration_seconds:
+            raise OptionError(
+                f"Cannot slice from {start_seconds} s to {end_seconds} s: this speech goes from 0 "
+                f"to {self.duration_seconds:.3f} s."
+            )
+        start, end = (round(time * self.sample_rate) for time in (start_seconds, end_seconds))
+        return Speech(self.samples[start:end], self.sample_rate, self.seed)
+
+    def __add__(self, other: "Speech") -> "Speech":
+        """Both, one after the other, with the seed of the first.
+
+        Raises:
+            OptionError: their sample rates differ.
+        """
+        if not isinstance(other, Speech):
+            return NotImplemented
+        if other.sample_rate != self.sample_rate:
+            raise OptionError(
+                f"Cannot join speech at {self.sample_rate} Hz and {other.sample_rate} Hz: "
+                "synthesize both with the same checkpoint."
+            )
+        samples = np.concatenate([self.samples, other.samples])
+        text = " ".join(part for part in (self.text, other.text) if part)
+        return Speech(samples, self.sample_rate, self.seed, text)
+
+    def __repr__(self) -> str:
+        return (
+            f"Speech({self.duration_seconds:.2f} s, {self.sample_rate} Hz, seed={self.seed}, "
+            f"text={self.text[:40]!r})"
+        )
+
+    def __reduce__(self) -> tuple[type["Speech"], tuple[Samples, int, int, str]]:
+        # Through the constructor: an array that was unpickled as it is would be writable.
+        return Speech, (self.samples, self.sample_rate, self.seed, self.text)
+
+    def _repr_html_(self) -> str:
+        """A player for notebooks."""
+        data = base64.b64encode(self.to_bytes("wav")).decode("ascii")
+        return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
