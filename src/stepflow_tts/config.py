@@ -36,8 +36,8 @@ class FlowConfig:
     """What the flow sees: x1 = (max(log_mel, ln floor) - mean) / std."""
 
     floor: float = 1e-3
-    mean: float = -3.0
-    std: float = 2.9
+    mean: float = -2.2
+    std: float = 2.5
     noise_scale: float = 1.0  # standard deviation of the noise at inference and in trajectories
 
     @property

@@ -1,6 +1,5 @@
 """Trains the vocoder: reconstruction losses first, an adversary after."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from stepflow_tts.training.discriminators import (
     generator_loss,
 )
 from stepflow_tts.training.loop import Loss
+from stepflow_tts.training.prepare import open_audio, read_utterances
 from stepflow_tts.training.spectral import (
     Resolution,
     magnitude,
@@ -31,6 +31,8 @@ from stepflow_tts.training.spectral import (
     phase_losses,
     stft,
 )
+
+WIDE_RATE = 20000.0  # hertz; sources below have no top bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class VocoderTrainingConfig:
     mel: MelConfig = field(default_factory=MelConfig)
     batch_size: int = 16  # crops
     crop_frames: int = 48  # .5 s
-    narrow_share: float = 0.25  # crops of recordings below 22 kHz, which have no top bands
+    narrow_share: float = 0.25  # crops of sources below WIDE_RATE
     lowest_floor: float = 1e-7  # mel floors are drawn between these, evenly in their logarithm
     highest_floor: float = 1e-3
     jitter: float = 0.1  # standard deviation of the noise on log-mels, nats
@@ -56,14 +58,6 @@ class VocoderTrainingConfig:
     feature_weight: float = 1.0
 
 
-class Utterance(NamedTuple):
-    """A stretch of the prepared audio."""
-
-    start: int  # samples
-    length: int
-    rate: int  # of the source, hertz
-
-
 class Batch(NamedTuple):
     """Crops and what the vocoder is told of them."""
 
@@ -72,36 +66,30 @@ class Batch(NamedTuple):
 
 
 class Crops:
-    """Random crops of one split of a prepared folder."""
+    """Random crops of one split of a prepared folder; utterances without usable text count too."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        self.audio = np.memmap(folder / "audio.i16", dtype=np.int16, mode="r")
-        self.wide: list[Utterance] = []
-        self.narrow: list[Utterance] = []
-        with (folder / "utterances.jsonl").open(encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                if row["split"] != split:
-                    continue
-                rate = row["source_sample_rate"]
-                utterance = Utterance(row["start_sample"], row["num_samples"], rate)
-                (self.wide if rate >= 22050 else self.narrow).append(utterance)
-        if not self.wide and not self.narrow:
+        self.audio = open_audio(folder)
+        chosen = [u for u in read_utterances(folder) if u.split == split]
+        if not chosen:
             raise InputError(f"{folder} has no utterance of the split {split!r}. Prepare it again.")
-        self._ends = {
-            id(group): np.cumsum([u.length for u in group]) for group in (self.wide, self.narrow)
-        }
+        self.wide = [u for u in chosen if u.source_sample_rate >= WIDE_RATE]
+        self.narrow = [u for u in chosen if u.source_sample_rate < WIDE_RATE]
+        self.wide_ends = np.cumsum([u.num_samples for u in self.wide])
+        self.narrow_ends = np.cumsum([u.num_samples for u in self.narrow])
 
     def draw(self, num_samples: int, narrow_share: float, generator: torch.Generator) -> Tensor:
-        """One crop (num_samples,), every second of a group being equally likely; zeros after its end."""
-        take_narrow = torch.rand((), generator=generator).item() < narrow_share
-        group = self.narrow if (take_narrow and self.narrow) or not self.wide else self.wide
-        ends = self._ends[id(group)]
+        """One crop (num_samples,), zeros after its utterance's end; every second is equally likely."""
+        group, ends = self.wide, self.wide_ends
+        wants_narrow = torch.rand((), generator=generator).item() < narrow_share
+        if (wants_narrow and self.narrow) or not self.wide:
+            group, ends = self.narrow, self.narrow_ends
         place = int(torch.randint(int(ends[-1]), (), generator=generator).item())
         chosen = group[int(np.searchsorted(ends, place, side="right"))]
-        latest = max(chosen.length - num_samples, 0)
-        start = chosen.start + int(torch.randint(latest + 1, (), generator=generator).item())
-        stop = min(start + num_samples, chosen.start + chosen.length)
-        crop = torch.from_numpy(self.audio[start:stop].astype(np.float32)) / 32768
+        latest = max(chosen.num_samples - num_samples, 0)
+        start = chosen.start_sample + int(torch.randint(latest + 1, (), generator=generator).item())
+        stop = min(start + num_samples, chosen.start_sample + chosen.num_samples)
+        crop = torch.from_numpy(self.audio[start:stop].astype(np.float32)) / 32767
         return nn.functional.pad(crop, (0, num_samples - len(crop)))
 
 

@@ -1,0 +1,194 @@
+"""The one training loop: updates, EMA, checkpoints, exact resume, a progress line and a CSV of losses.
+
+A `Task` says what is trained on what. Its batches are a pure function of (seed, step), and all its
+randomness comes from `step_generator`; so a run that was killed and resumed equals one that was not.
+"""
+
+import copy
+import logging
+import math
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+
+class Loss(NamedTuple):
+    """One backward pass and one optimizer step."""
+
+    module: str  # which of the task's modules is stepped
+    value: Tensor  # scalar
+    logs: dict[str, float]
+
+
+class Task(Protocol):
+    """What is trained."""
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The trained modules, each with an optimizer of its own; an EMA is kept of the first."""
+
+    def batch(self, step: int) -> Any:
+        """The data of an update, a pure function of the task's seed and `step`."""
+
+    def losses(self, batch: Any, step: int) -> Iterator[Loss]:
+        """The losses of an update in turn; each is stepped before the next is asked for."""
+
+    def validate(self, ema: nn.Module, step: int) -> dict[str, float]:
+        """Scores of the averaged weights on data kept back; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """Settings of the loop, the same for every task."""
+
+    num_updates: int
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 2e-5
+    beta_1: float = 0.9
+    beta_2: float = 0.98
+    weight_decay: float = 0.01
+    warmup_updates: int = 500
+    clip_norm: float = 1.0
+    ema_decay: float = 0.9995
+    checkpoint_seconds: float = 600.0
+    log_every: int = 20
+    validate_every: int = 500
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The source of all randomness of one update, on the CPU."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def learning_rate(config: LoopConfig, step: int) -> float:
+    """Linear warm-up, then a cosine from `learning_rate` to `final_learning_rate`."""
+    if step < config.warmup_updates:
+        return config.learning_rate * (step + 1) / config.warmup_updates
+    span = max(1, config.num_updates - config.warmup_updates)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - config.warmup_updates) / span)))
+    return config.final_learning_rate + cosine * (config.learning_rate - config.final_learning_rate)
+
+
+def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") -> nn.Module:
+    """Train to `config.num_updates`, from the state in `folder` if there is one; gives back the EMA.
+
+    SIGTERM and Ctrl-C save the state first, then raise KeyboardInterrupt.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = {name: module.to(device).train() for name, module in task.modules.items()}
+    ema = copy.deepcopy(next(iter(modules.values()))).eval().requires_grad_(False)
+    optimizers = {name: _optimizer(module, config) for name, module in modules.items()}
+    state_path = folder / STATE_FILE
+    step = load_state(state_path, modules, ema, optimizers) if state_path.exists() else 0
+    log = _Log(folder / "losses.csv", step)
+    saved_at = time.monotonic()
+    with _stop_signals() as stopped:
+        while step < config.num_updates and not stopped:
+            for loss in task.losses(task.batch(step), step):
+                norm = _update(loss, modules[loss.module], optimizers[loss.module], config, step)
+                log.add(loss.logs | {f"norm_{loss.module}": norm})
+            _average(ema, next(iter(modules.values())), step, config.ema_decay)
+            step += 1
+            if step % config.validate_every == 0:
+                log.add(task.validate(ema, step))
+            if step % config.log_every == 0:
+                log.write(step, config)
+            if time.monotonic() - saved_at > config.checkpoint_seconds:
+                save_state(state_path, step, modules, ema, optimizers)
+                saved_at = time.monotonic()
+    save_state(state_path, step, modules, ema, optimizers)
+    if stopped:
+        raise KeyboardInterrupt
+    return ema
+
+
+def _optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices only, not biases, norms or single vectors."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (config.beta_1, config.beta_2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+
+
+def _update(
+    loss: Loss, module: nn.Module, optimizer: torch.optim.AdamW, config: LoopConfig, step: int
+) -> float:
+    """One optimizer step; gives back the gradient's norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizer.zero_grad(set_to_none=True)
+    loss.value.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
+    if not torch.isfinite(norm):
+        raise FloatingPointError(
+            f"The gradient of {loss.module} is not finite at update {step}. "
+            "Resume with a lower learning_rate; the last checkpoint is good."
+        )
+    optimizer.step()
+    return float(norm)
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, module: nn.Module, step: int, decay: float) -> None:
+    """Move the EMA towards the weights; faster at the start, when the weights still run."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(ema.parameters()), list(module.parameters()), weight)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGINT or SIGTERM makes non-empty, so that an update is never cut in two."""
+    received: list[int] = []
+    previous = {
+        s: signal.signal(s, lambda number, _: received.append(number))
+        for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for s, handler in previous.items():
+            signal.signal(s, handler)
+
+
+class _Log:
+    """Means of what was logged since the last line, to the logger and to a CSV (step, name, value)."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Continue the CSV of a run at `step`; rows of updates that were lost go."""
+        kept = ["step,name,value\n"]
+        if path.exists():
+            rows = path.read_text().splitlines(keepends=True)[1:]
+            kept += [r for r in rows if r.endswith("\n") and int(r.split(",", 1)[0]) <= step]
+        path.write_text("".join(kept))
+        self.path = path
+        self.values: dict[str, list[float]] = defaultdict(list)
+        self.since, self.since_step = time.monotonic(), step
+
+    def add(self, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
+            self.values[name].append(value)
+
+    def write(self, step: int, config: LoopConfig) -> None:
+        means = {name: sum(v) / len(v) for name, v in self.values.items()}
+        seconds = (time.monotonic() - self.since) / max(1, step - self.since_step)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.writelines(f"{step},{name},{value:.6g}\n" for name, value in means.items())
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+        logger.info("%d/%d  %s  %.2f s/update", step, config.num_updates, shown, seconds)
+        self.values.clear()
+        self.since, self.since_step = time.monotonic(), step
