@@ -1,9 +1,12 @@
 """A checkpoint of the `test` preset with random weights: small, quick, and the same every time."""
 
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -17,7 +20,9 @@ from stepflow_tts.voice import Voice
 SAMPLE_RATE = 24_000
 
 
-def make_voice_audio(pitch: float = 120.0, seconds: float = 2.0, sample_rate: int = SAMPLE_RATE):
+def make_voice_audio(
+    pitch: float = 120.0, seconds: float = 2.0, sample_rate: int = SAMPLE_RATE
+) -> npt.NDArray[np.float32]:
     """(S,) float32: a buzz of 20 harmonics, four syllables a second, as loud as speech."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     buzz = sum(np.sin(2 * math.pi * pitch * k * t) / k for k in range(1, 21))
@@ -44,12 +49,12 @@ def write_checkpoint(folder: Path, conditioning: Conditioning = "token") -> Path
     model = randomize(build_model(config), seed=1)
     with torch.no_grad():
         model.durations.output.bias.fill_(2.0)  # about 6 frames a token
-    vocoder = Vocoder(config.vocoder, config.mel)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        vocoder = Vocoder(config.vocoder, config.mel)
     voices = {
         "anna": Voice.from_audio(make_voice_audio(210.0), SAMPLE_RATE, name="Anna"),
-        "ben": Voice.from_audio(
-            make_voice_audio(110.0), SAMPLE_RATE, name="Ben", language="en-gb"
-        ),
+        "ben": Voice.from_audio(make_voice_audio(110.0), SAMPLE_RATE, name="Ben", language="en-gb"),
     }
     save_checkpoint(folder, config, model, vocoder, voices, card="# A test\n")
     return folder
@@ -57,11 +62,23 @@ def write_checkpoint(folder: Path, conditioning: Conditioning = "token") -> Path
 
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student's checkpoint folder. Copy it before changing anything in it."""
+    """A student's checkpoint folder. Read only."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "test")
+
+
+@pytest.fixture
+def checkpoint_copy(checkpoint_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the student's checkpoint folder, to be damaged."""
+    return Path(shutil.copytree(checkpoint_folder, tmp_path / "checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher's checkpoint folder. Copy it before changing anything in it."""
+    """A teacher's checkpoint folder. Read only."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "teacher", "time")
+
+
+@pytest.fixture(scope="session")
+def voice_audio() -> Callable[..., npt.NDArray[np.float32]]:
+    """Makes reference recordings: `voice_audio(pitch, seconds, sample_rate)`."""
+    return make_voice_audio

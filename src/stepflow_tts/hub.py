@@ -28,9 +28,7 @@ from stepflow_tts.checkpoint_files import (
     MODEL_FILE,
     VOCODER_FILE,
     VOICES_FOLDER,
-    load_tensors,
     read_config,
-    to_bytes,
 )
 from stepflow_tts.config import CheckpointConfig, to_dict
 from stepflow_tts.errors import (
@@ -41,6 +39,7 @@ from stepflow_tts.errors import (
 from stepflow_tts.files import write_atomic
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.vocoder import Vocoder
+from stepflow_tts.tensor_files import load_tensors, to_bytes
 from stepflow_tts.voice import Voice
 
 Source = str | os.PathLike[str] | None
@@ -99,8 +98,8 @@ def resolve(
             )
         return folder
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # unlike Path.is_dir, also for names that are too long
+        found = "is a file" if os.path.exists(folder) else "does not exist"
         raise CheckpointNotFoundError(
             f"The checkpoint folder {str(folder)!r} {found}. Name a folder that holds "
             f"{CONFIG_FILE} and {MODEL_FILE}, or a Hub id such as 'org/name'."
@@ -195,7 +194,7 @@ def save_checkpoint(
 
 def _names_hub(source: str | os.PathLike[str]) -> bool:
     """Whether `source` can only mean a Hub id: not a path object, nothing here, no look of a path."""
-    if not isinstance(source, str) or Path(source).expanduser().exists():
+    if not isinstance(source, str) or (source and os.path.exists(os.path.expanduser(source))):
         return False
     is_path = re.match(r"[./~\\]|[A-Za-z]:", source) or "\\" in source or source.endswith("/")
     return not is_path and source.count("/") <= 1
