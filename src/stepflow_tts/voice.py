@@ -25,7 +25,7 @@ from stepflow_tts.files import write_atomic
 
 VOICE_FORMAT_VERSION = 1
 MAX_SECONDS = 8.0
-MAX_TEXT_LENGTH = 300  # characters of a name or description: keeps the file under 150 kB
+MAX_TEXT_LENGTH = 100  # characters of name, language, description: 150 kB with 7.9 s of mels
 MAX_FILE_BYTES = 1_000_000  # far above any voice: a larger file is something else
 
 
@@ -146,7 +146,8 @@ class Voice:
             raise CheckpointNotFoundError(f"There is no voice file {path}. Check the path.")
         with open(path, "rb") as file:
             head = file.read(16)
-        if head[:2] == b"PK" or head[:1] == b"\x80":
+        # Every safetensors file has "{" here; its first byte, of a length, may be a pickle's too.
+        if head[:1] in (b"P", b"\x80") and head[8:9] != b"{":
             raise CheckpointFormatError(
                 f"{path} is a pickle, whatever its name; pickles can run code and are not read. "
                 "Make the voice again with Voice.from_audio(...).save(...)."

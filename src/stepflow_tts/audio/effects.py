@@ -63,7 +63,9 @@ def active_level_db(waveform: Tensor, sample_rate: int) -> float:
     loud = power[power > _power(ABSOLUTE_GATE_DB)]
     if loud.numel() == 0:
         return -math.inf
-    speech = loud[loud > loud.mean() * _power(RELATIVE_GATE_DB)]
+    speech = loud
+    for _ in range(2):  # the first mean is still diluted by pauses that are not silent
+        speech = loud[loud > speech.mean() * _power(RELATIVE_GATE_DB)]
     return 10 * math.log10(speech.mean().item())
 
 

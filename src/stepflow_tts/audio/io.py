@@ -162,6 +162,8 @@ def _array_blocks(source: npt.NDArray[Any] | Tensor, rate: int) -> Iterator[Samp
             f"Samples of type {source.dtype} have no known scale. Pass floats in [-1, 1], or "
             "integers of 8, 16 or 32 bits."
         )
+    if source.size == 0:
+        return
     if source.ndim == 1:
         source = source[:, None]
     elif source.shape[0] < source.shape[1]:

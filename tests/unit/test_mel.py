@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+from vocos.feature_extractors import MelSpectrogramFeatures
+
+from stepflow_tts.audio.mel import log_mel, mel_pseudo_inverse
+from stepflow_tts.config import MelConfig
+
+CONFIG = MelConfig()
+
+
+def sweep(seconds=1.0):
+    time = torch.arange(round(seconds * CONFIG.sample_rate)) / CONFIG.sample_rate
+    return 0.5 * torch.sin(2 * math.pi * (50 * time + 5_900 * time**2))  # 50 Hz to 11.85 kHz
+
+
+@pytest.mark.parametrize("num_samples", [24_000, 24_064, 24_065])
+def test_log_mels_are_those_of_vocos(num_samples):
+    noise = 0.1 * torch.randn(num_samples, generator=torch.Generator().manual_seed(0))
+    waveform = torch.stack([noise, sweep(2.0)[:num_samples], torch.zeros(num_samples)])
+    expected = MelSpectrogramFeatures(24_000, 1024, 256, 100, padding="center")(waveform)
+    result = log_mel(waveform, CONFIG)
+    assert result.shape == (3, 1 + num_samples // 256, 100)
+    assert (result - expected.transpose(1, 2)).abs().max() <= 1e-4
+    assert torch.allclose(result[2], torch.tensor(math.log(CONFIG.floor)))
+
+
+def test_log_mels_can_be_trained_through_after_inference_mode():
+    config = MelConfig(n_fft=512, hop_length=128, n_mels=20)  # not cached by another test
+    with torch.inference_mode():
+        log_mel(sweep()[None], config)
+        mel_pseudo_inverse(config)
+    waveform = sweep()[None].requires_grad_()
+    magnitude = log_mel(waveform, config).exp() @ mel_pseudo_inverse(config)
+    magnitude.sum().backward()
+    assert waveform.grad is not None
+    assert waveform.grad.abs().sum() > 0
+
+
+def test_the_pseudo_inverse_gives_magnitudes_with_the_same_mels():
+    mel = log_mel(sweep()[None], CONFIG).exp()
+    inverse = mel_pseudo_inverse(CONFIG)
+    assert inverse.shape == (100, 513)
+    filters = torch.linalg.pinv(inverse.double())  # (F, M)
+    again = (mel @ inverse).double() @ filters
+    assert (again - mel).abs().max() < 1e-3 * mel.max()
