@@ -1,0 +1,311 @@
+"""StepFlowTTS: text and a voice to speech."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stepflow_tts.audio.io import AudioSource
+from stepflow_tts.audio.mel import to_flow
+from stepflow_tts.config import CheckpointConfig
+from stepflow_tts.errors import AudioError, OptionError, TextError
+from stepflow_tts.hub import Checkpoint, load_checkpoint, resolve, save_checkpoint
+from stepflow_tts.model_card import model_card
+from stepflow_tts.models.acoustic import VoiceContext
+from stepflow_tts.options import Options, check_device, check_options, default_device
+from stepflow_tts.speech import Speech
+from stepflow_tts.synthesis import synthesize_chunk
+from stepflow_tts.text.normalize import normalize
+from stepflow_tts.text.phonemize import phonemize, resolve_language
+from stepflow_tts.text.split import split
+from stepflow_tts.text.tokenizer import Tokenizer
+from stepflow_tts.voice import Voice
+
+VoiceSource: TypeAlias = (
+    Voice | str | os.PathLike[str] | bytes | BinaryIO | tuple[npt.NDArray[Any] | Tensor, int] | None
+)
+"""A `Voice`, the name of one of the checkpoint's, or a reference recording: a path, an encoded file's
+bytes, a binary file object, or an array or tensor with its sample rate. None is the first voice."""
+
+MAX_CONTEXTS = 8  # kept voices; one of 8 s takes 6 MB with `nano`, 35 MB with `base`
+
+
+class StepFlowTTS:
+    """A text-to-speech model with its vocoder and voices.
+
+    Calls change nothing that another call can hear: threads may share one instance.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, device: str | torch.device | None = None) -> None:
+        """Take the parts of a loaded checkpoint; `from_pretrained` finds and loads one."""
+        self._checkpoint = checkpoint
+        self._tokenizer = Tokenizer(checkpoint.config.symbols)
+        self._lock = threading.Lock()
+        self._contexts: OrderedDict[str, VoiceContext] = OrderedDict()
+        self.to(default_device() if device is None else device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> "StepFlowTTS":
+        """The model of a checkpoint, ready to speak.
+
+        Args:
+            source: None for the checkpoint in this package, a folder, or a Hub id as "org/name".
+            device: "cpu", "cuda", "cuda:1" or "mps"; None takes CUDA if there is any, else the CPU.
+            revision: branch, tag or commit on the Hub.
+            token: the Hub's access token; None takes the one of `hf auth login`.
+            cache_dir: where downloads are kept.
+            local_files_only: True never touches the network.
+
+        Raises:
+            CheckpointNotFoundError: there is none at `source`.
+            CheckpointFormatError: it is damaged, or not of this version.
+            DownloadError: the Hub could not be reached, or refused.
+            OptionError: the device does not exist, or a revision without the Hub.
+        """
+        device = default_device() if device is None else check_device(device)
+        folder = resolve(
+            source,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return cls(load_checkpoint(folder), device=device)
+
+    @property
+    def config(self) -> CheckpointConfig:
+        """The checkpoint's settings."""
+        return self._checkpoint.config
+
+    @property
+    def sample_rate(self) -> int:
+        """Of all speech, in Hz."""
+        return self.config.mel.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self._checkpoint.model.parameters()).device
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        """The checkpoint's own voices by name, in order; the first is the default."""
+        return MappingProxyType(self._checkpoint.voices)
+
+    def to(self, device: str | torch.device) -> "StepFlowTTS":
+        """Itself, moved to a device; not while another thread synthesizes.
+
+        Raises:
+            OptionError: the device does not exist here.
+        """
+        device = check_device(device)
+        with self._lock:
+            self._contexts.clear()
+            self._checkpoint.model.to(device)
+            if self._checkpoint.vocoder is not None:
+                self._checkpoint.vocoder.to(device)
+        return self
+
+    def encode_voice(
+        self,
+        audio: AudioSource,
+        sample_rate: int | None = None,
+        *,
+        name: str = "voice",
+        language: str = "en-us",
+    ) -> Voice:
+        """The voice in a recording of 1 s or more, 3 to 8 s being best; no transcript is needed.
+
+        Args:
+            audio: path, bytes or binary file object of an audio file; or an array or tensor.
+            sample_rate: in Hz; required for an array or tensor.
+            name: how lists and messages call it.
+            language: BCP 47 tag of what it speaks by default.
+
+        Raises:
+            AudioError: audio that is missing, unreadable, silent or shorter than 1 s.
+            OptionError: a language that is not spoken.
+        """
+        self._language(language)
+        mel = self.config.mel
+        return Voice.from_audio(audio, sample_rate, mel=mel, name=name, language=language)
+
+    def synthesize(
+        self,
+        text: str,
+        voice: VoiceSource = None,
+        *,
+        num_steps: int = 1,
+        cfg_strength: float = 0.0,
+        speed: float = 1.0,
+        seed: int | None = 0,
+        language: str | None = None,
+    ) -> Speech:
+        """The text, spoken in the voice.
+
+        Args:
+            text: what to say; a line break ends a sentence.
+            voice: a `Voice`, one of `voices` by name, a recording's path, bytes or file object, or
+                (array, sample_rate); None for the first of `voices`.
+            num_steps: network evaluations; a student knows those of its config, most often 1, 2
+                and 4, a teacher any number, of which 10 is usual.
+            cfg_strength: of guidance, 0 or more; above 0 doubles the evaluations.
+            speed: 0.5 to 2.0; 2.0 is twice as fast.
+            seed: 0 or more; the same call with the same seed gives the same samples. None draws one.
+            language: BCP 47 tag; None for the voice's.
+
+        Raises:
+            TextError: nothing in the text can be spoken.
+            AudioError: the reference recording cannot be used.
+            OptionError: another argument is out of its range.
+            SynthesisError: the model's output is not speech.
+        """
+        options = check_options(self.config, num_steps, cfg_strength, speed, seed)
+        pieces = list(self._stream(text, voice, options, language))
+        return Speech(np.concatenate(pieces), self.sample_rate, options.seed, text)
+
+    def stream(
+        self,
+        text: str,
+        voice: VoiceSource = None,
+        *,
+        num_steps: int = 1,
+        cfg_strength: float = 0.0,
+        speed: float = 1.0,
+        seed: int | None = 0,
+        language: str | None = None,
+    ) -> Iterator[Speech]:
+        """The speech of `synthesize` piece by piece, each as soon as it is made.
+
+        Joined, the pieces are what `synthesize` gives for the same arguments, sample by sample. Each
+        is a sentence or part of one, with the pause that follows it. All input is checked before
+        the iterator is returned; only a SynthesisError can come later.
+        """
+        options = check_options(self.config, num_steps, cfg_strength, speed, seed)
+        pieces = self._stream(text, voice, options, language)
+        return (Speech(samples, self.sample_rate, options.seed) for samples in pieces)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
+        """The folder, which now holds this checkpoint with a model card, ready for the Hub.
+
+        Raises:
+            OptionError: the folder holds other things.
+        """
+        c = self._checkpoint
+        card = c.card or model_card(c.config, c.model, list(c.voices))
+        save_checkpoint(folder, c.config, c.model, c.vocoder, c.voices, card=card)
+        return Path(folder)
+
+    def _stream(
+        self, text: str, voice: VoiceSource, options: Options, language: str | None
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Check and plan at once, then make chunk after chunk."""
+        chosen = self._voice(voice)
+        spoken = self._language(language or chosen.language)
+        plan = self._plan(text, spoken)
+        context = self._context(chosen)
+        return self._chunks(plan, context, options)
+
+    def _plan(self, text: str, language: str) -> list[tuple[list[int], float]]:
+        """Token ids and the pause after them in seconds, chunk by chunk; depends on the text alone."""
+        if not isinstance(text, str):
+            raise TextError(f"The text is {type(text).__name__}; pass a str.")
+        return [
+            (
+                self._tokenizer.encode(phonemize(normalize(chunk.text), language)),
+                chunk.pause_seconds,
+            )
+            for chunk in split(text)
+        ]
+
+    def _chunks(
+        self, plan: list[tuple[list[int], float]], context: VoiceContext, options: Options
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """(S,) samples a chunk, with the pause after it; none after the last."""
+        c = self._checkpoint
+        for index, (token_ids, pause_seconds) in enumerate(plan):
+            waveform = synthesize_chunk(
+                c.config, c.model, c.vocoder, token_ids, context, options, index
+            )
+            pause = 0.0 if index == len(plan) - 1 else pause_seconds / options.speed
+            silence = torch.zeros(round(pause * self.sample_rate))
+            yield torch.cat((waveform, silence)).numpy()
+
+    def _voice(self, source: VoiceSource) -> Voice:
+        """The voice that `source` means."""
+        voices = self._checkpoint.voices
+        if source is None:
+            if not voices:
+                raise OptionError(
+                    "This checkpoint has no voices: pass voice=, such as a recording."
+                )
+            return next(iter(voices.values()))
+        if isinstance(source, Voice):
+            return source
+        if isinstance(source, str) and source in voices:
+            return voices[source]
+        if isinstance(source, str | os.PathLike):
+            path = Path(source)
+            if path.suffix.lower() == ".safetensors" and path.is_file():
+                return Voice.load(path)
+            if not path.suffix and not os.path.exists(path):
+                raise OptionError(
+                    f"There is no voice {str(path)!r}. Choose one of: {', '.join(voices) or 'none'}; "
+                    "or pass the path of a recording."
+                )
+        if isinstance(source, tuple):
+            if len(source) != 2:
+                raise AudioError(f"voice=(array, sample_rate) has 2 parts, not {len(source)}.")
+            return self.encode_voice(*source)
+        if isinstance(source, np.ndarray | Tensor):
+            raise AudioError("An array has no sample rate: pass voice=(array, sample_rate).")
+        return self.encode_voice(source)
+
+    def _context(self, voice: Voice) -> VoiceContext:
+        """What the voice adds to the network, computed once a voice."""
+        mel = self.config.mel
+        if voice.mel != mel:
+            raise OptionError(
+                f"The voice {voice.name!r} was made for {voice.mel}, this checkpoint needs {mel}: "
+                "encode its recording with this checkpoint's encode_voice."
+            )
+        key = voice.digest
+        with self._lock:
+            if key in self._contexts:
+                self._contexts.move_to_end(key)
+                return self._contexts[key]
+        with torch.inference_mode():
+            features = to_flow(voice.log_mel[None], self.config.flow).to(self.device)  # (1, T, M)
+            context = self._checkpoint.model.encode_voice(features)
+        with self._lock:
+            self._contexts[key] = context
+            while len(self._contexts) > MAX_CONTEXTS:
+                self._contexts.popitem(last=False)
+        return context
+
+    def _language(self, tag: str) -> str:
+        """The language that a tag means, if this checkpoint speaks it."""
+        language = resolve_language(tag)
+        if language not in self.config.languages:
+            raise OptionError(
+                f"This checkpoint does not speak {language!r}. "
+                f"Choose one of: {', '.join(self.config.languages)}."
+            )
+        return language
