@@ -4,6 +4,7 @@ Flow time t runs from 0 (noise) to 1 (data); `velocity` = data - noise. Nothing 
 Source: Lipman et al. 2023 (arXiv 2210.02747); guidance as in Ho and Salimans 2022 (arXiv 2207.12598).
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -32,7 +33,7 @@ def euler_states(velocity: Velocity, noise: Tensor, grid: list[float]) -> Iterat
     """The states at every time of `grid`, the noise itself first, by Euler's method."""
     x = noise
     yield x
-    for t, t_next in zip(grid[:-1], grid[1:], strict=True):
+    for t, t_next in itertools.pairwise(grid):
         x = x + (t_next - t) * velocity(x, t)
         yield x
 

@@ -110,7 +110,9 @@ class AcousticModel(nn.Module):
     def frame_conditions(self, encoding: Tensor, durations: Tensor) -> Tensor:
         """(B, L, E) encodings and (B, L) frames a token -> (B, T, E), zeros after an item's end."""
         taken, features = spread(encoding, durations)
-        inside = (features[..., -1:] > 0).to(taken.dtype)  # (B, T, 1): the last feature is 1 / length
+        inside = (features[..., -1:] > 0).to(
+            taken.dtype
+        )  # (B, T, 1): the last feature is 1 / length
         return taken + self.position(features) * inside
 
     def null_conditions(self, batch_size: int, num_frames: int) -> Tensor:
@@ -137,7 +139,7 @@ class AcousticModel(nn.Module):
         Returns:
             (B, T, M); what stands in padded frames means nothing.
         """
-        batch, num_frames, _ = x_t.shape
+        num_frames = x_t.shape[1]
         inputs = torch.cat((x_t, conditions), dim=-1)  # (B, T, M + E)
         if frame_mask is not None:
             inputs = inputs * frame_mask.unsqueeze(-1)

@@ -39,7 +39,9 @@ class Rotation(NamedTuple):
 def block_modulation(rows: Tensor) -> BlockModulation:
     """Names for six rows (..., 6, D): shift, scale, gate of attention, then of feed-forward."""
     shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = rows.unsqueeze(-3).unbind(-2)
-    return BlockModulation(Modulation(shift_a, scale_a, gate_a), Modulation(shift_f, scale_f, gate_f))
+    return BlockModulation(
+        Modulation(shift_a, scale_a, gate_a), Modulation(shift_f, scale_f, gate_f)
+    )
 
 
 def rotation(num_tokens: int, head_dim: int, offset: int, device: torch.device) -> Rotation:
@@ -97,7 +99,9 @@ class DiTBlock(nn.Module):
         q, k = rotate(q, table), rotate(k, table)
         own = KeysValues(k, v)
         if context is not None:
-            k = torch.cat((context.keys.expand(x.shape[0], -1, -1, -1), k), dim=2)  # (B, H, Nc + N, D/H)
+            k = torch.cat(
+                (context.keys.expand(x.shape[0], -1, -1, -1), k), dim=2
+            )  # (B, H, Nc + N, D/H)
             v = torch.cat((context.values.expand(x.shape[0], -1, -1, -1), v), dim=2)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)  # (B, H, N, D/H)
         attended = self.attention_out(attended.transpose(1, 2).flatten(2))  # (B, N, D)

@@ -154,7 +154,9 @@ def load_vocos(config_path: str | Path, weights_path: str | Path) -> Vocoder:
     try:
         vocoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise CheckpointFormatError(f"{weights_path} does not fit {config_path}: {error}") from error
+        raise CheckpointFormatError(
+            f"{weights_path} does not fit {config_path}: {error}"
+        ) from error
     return vocoder.eval()
 
 

@@ -57,7 +57,9 @@ def load_state(
         for key, value in _part(tensors, f"optimizer.{name}/").items():
             field, _, parameter = key.partition("/")
             if parameter not in parameters:
-                raise CheckpointFormatError(f"{path} has optimizer state for {parameter!r}, unknown.")
+                raise CheckpointFormatError(
+                    f"{path} has optimizer state for {parameter!r}, unknown."
+                )
             p = parameters[parameter]
             moved = value if field == "step" else value.to(p.device)
             optimizers[name].state[p][field] = moved

@@ -98,7 +98,9 @@ class Corpus:
         self.items = [item for item in found if item.speaker not in alone]
         if not self.items:
             where = ", ".join(map(str, folders))
-            raise InputError(f"{where}: no {split} utterance has durations and a second one beside it.")
+            raise InputError(
+                f"{where}: no {split} utterance has durations and a second one beside it."
+            )
         self.items.sort(key=lambda item: item.num_frames)
         self.weights = _weights(self.items, config.shares)
         self.buckets = _buckets(self.items)
@@ -193,7 +195,9 @@ def cut_at_pauses(item: Item, longest: int) -> list[Item]:
         return [item]
     ends = np.cumsum(item.durations)
     i = min(pauses, key=lambda i: abs(int(ends[i]) - item.num_frames / 2))
-    outer = min(9, item.durations[i] // 3)  # at most 96 ms of silence for the end and the begin token
+    outer = min(
+        9, item.durations[i] // 3
+    )  # at most 96 ms of silence for the end and the begin token
     held = item.durations[i] // 2 - outer  # what the pause's own token keeps
     begin, end = item.token_ids[0], item.token_ids[-1]
     left_durations = [*item.durations[:i], held, outer]

@@ -53,4 +53,3 @@ def _reverberate(nats: Tensor, seconds: float) -> Tensor:
     padded = F.pad(power, (frames - 1, 0))
     smeared = F.conv1d(padded, decay.flip(0)[None, None])  # (M, 1, T)
     return 0.5 * smeared.squeeze(1).T.clamp(min=math.exp(-32.0)).log()
-

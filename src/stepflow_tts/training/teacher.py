@@ -107,7 +107,9 @@ class TeacherTask:
         v = model.velocity(x_t, t, conditions, voice, batch.frame_mask)
         error = v - (batch.x1 - noise)
         flow_loss = masked_mean_square(error, batch.frame_mask, batch.band_mask)
-        durations = duration_loss(log_durations, batch.durations, batch.token_mask & ~drop_all[:, None])
+        durations = duration_loss(
+            log_durations, batch.durations, batch.token_mask & ~drop_all[:, None]
+        )
         nats = batch.x1 * self.flow.std + self.flow.mean
         voiced = voiced_frames(nats, batch.frame_mask, self.flow.log_floor)
         voiced_loss = masked_mean_square(error.detach(), voiced, batch.band_mask)
