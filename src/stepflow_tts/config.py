@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -177,6 +178,8 @@ def _convert(hint: Any, value: object, where: str) -> Any:
         raise CheckpointFormatError(f"{where} is {value!r}; allowed: {', '.join(map(repr, args))}.")
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where=where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
