@@ -9,7 +9,7 @@ OUT ?= hello.wav
 
 SOURCES := pyproject.toml README.md LICENSE $(shell find src -type f -not -name '*.pyc')
 
-# --no-compile: torch brings 15 000 Python files, and compiling them takes longer than unpacking them.
+# --no-compile: torch brings 15 000 Python files; compiling them makes 1 minute 3 on two cores.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 # The value of a variable as one shell word, whatever quotes and dollars it holds.
 word = '$(subst ','\'',$(value $(1)))'
