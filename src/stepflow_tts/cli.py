@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("task", choices=("teacher", "vocoder", "distill", "export"))
     train.add_argument("--config", type=Path, required=True, metavar="RECIPE.toml")
     train.add_argument(
-        "--folder", type=Path, help="of the run (default: runs/<name of the recipe>)"
+        "--folder", type=Path, help="for all that comes of it (default: runs/RECIPE)"
     )
     train.set_defaults(run=_train)
     prepare = commands.add_parser("prepare", help="read recordings for training", parents=[common])
@@ -163,12 +163,11 @@ def _check_output(output: str) -> None:
         if sys.stdout is None or sys.stdout.isatty():
             raise OptionError("-o - writes a WAV file to standard output: pipe it, or name a file.")
         return
-    path = Path(output)
-    if path.suffix[1:].lower() not in FORMATS:
-        allowed = ", ".join("." + name for name in FORMATS)
+    allowed = ", ".join("." + name for name in FORMATS)
+    if Path(output).suffix[1:].lower() not in FORMATS:
         raise OptionError(f"Cannot write {output!r}: end its name with one of {allowed}.")
-    if not path.parent.is_dir():
-        raise OptionError(f"Cannot write {output!r}: there is no folder {str(path.parent)!r}.")
+    if not Path(output).parent.is_dir():
+        raise OptionError(f"Cannot write {output!r}: there is no such folder. Create it first.")
 
 
 def _gather(pieces: "Iterator[Speech]", text: str) -> "Speech":
@@ -251,11 +250,11 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    """Train what the recipe says; an interrupted run goes on where it was."""
-    from stepflow_tts.training import recipe
+    """One task of a recipe; an interrupted run goes on where it was."""
+    tables = _read_recipe(args.config)
+    from stepflow_tts.training.recipe import run
 
-    folder = args.folder or Path("runs") / args.config.stem
-    recipe.run(args.task, _read_recipe(args.config), folder)
+    run(args.task, tables, args.folder or Path("runs") / args.config.stem)
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from stepflow_tts.config import CheckpointConfig, preset
 from stepflow_tts.models.acoustic import AcousticModel, count_parameters
-from stepflow_tts.models.conditioning import step_indices
+from stepflow_tts.models.conditioning import StepConditioning, step_indices
 from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 
@@ -53,7 +53,9 @@ def summarize(config: CheckpointConfig) -> Summary:
         )
     # On the CPU: its filters cannot be made without memory, and it is small.
     vocoder = None if config.vocoder is None else Vocoder(config.vocoder, config.mel)
-    tokens = student.step.tokens if variant == "token" else student.step.rows
+    step = student.step
+    assert isinstance(step, StepConditioning)
+    tokens = step.tokens if variant == "token" else step.rows
     return Summary(
         sample_rate=config.mel.sample_rate,
         languages=list(config.languages),
