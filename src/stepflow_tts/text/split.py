@@ -1,0 +1,162 @@
+"""Text as chunks of what is spoken in one go, with the pause after each."""
+
+import math
+import re
+from dataclasses import dataclass
+
+LONGEST = 200
+"""Characters in a chunk at most, about 12 seconds: the longest utterances of training."""
+
+TYPICAL = 120
+"""Short sentences of a paragraph are joined up to here; the first chunk is one sentence only."""
+
+SHORTEST = 20
+"""A smaller piece joins its neighbour where they fit together: alone it sounds clipped."""
+
+WORD_PAUSE = 0.05  # seconds, inside a sentence that had to be cut between words
+CLAUSE_PAUSE = 0.15
+SENTENCE_PAUSE = 0.3
+LINE_PAUSE = 0.5
+PARAGRAPH_PAUSE = 0.7
+
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*(?=\s)")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Mt|Gen|Col|Capt|Lt|Sgt|Rev|Gov|Sen|Rep|vs|"
+    r"e\.g|i\.e|approx|Inc|Ltd|Co|Corp|Jr|Sr|pp?|[A-Z]\.[A-Z])\.$"
+)
+_BEFORE_NUMBER = re.compile(r"(?:^|[\s(])(?:nos?|fig|vol|ch|sec|pp?)\.$", re.IGNORECASE)
+_LONGEST_ABBREVIATION = 8
+_CLAUSE_END = re.compile(r"[;:,…—][\"')\]]*(?=\s)|—(?=\S)")
+_CONJUNCTION = re.compile(
+    r"(?= (?:and|or|but|so|because|which|who|that|when|while|where|if|then|than|as|with|for|to)\s)"
+)
+_SPACE = re.compile(r"(?=\s)")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of text that is spoken in one go: `text` is source[start:end]."""
+
+    text: str
+    pause_seconds: float  # silence after it; also after the last one, where a caller may drop it
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A place in the text and the pause that belongs after it."""
+
+    start: int
+    end: int
+    pause_seconds: float
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+def split(text: str) -> list[Chunk]:
+    """The chunks of `text`, normalized or not, in order; the same text gives the same chunks.
+
+    A line break ends a chunk, and so does a sentence unless it is short. Sentences above LONGEST
+    are cut after punctuation, then before conjunctions, then between words, and inside a word only
+    where it alone is longer.
+    """
+    spans: list[_Span] = []
+    for line in _lines(text):
+        sentences = [part for sentence in _sentences(text, line) for part in _cut(text, sentence)]
+        spans += _joined(sentences, alone=not spans)
+    return [Chunk(text[s.start : s.end], s.pause_seconds, s.start, s.end) for s in spans]
+
+
+def _trimmed(text: str, start: int, end: int, pause_seconds: float) -> _Span | None:
+    """The span without white space at its ends; None when nothing but marks is left."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return _Span(start, end, pause_seconds) if start < end else None
+
+
+def _lines(text: str) -> list[_Span]:
+    """Lines with something to say; the pause after one is longer where a blank line follows."""
+    spans: list[_Span] = []
+    start = 0
+    for line in text.splitlines(keepends=True):
+        span = _trimmed(text, start, start + len(line), LINE_PAUSE)
+        start += len(line)
+        if span and any(character.isalnum() for character in line):
+            spans.append(span)
+        elif not span and spans:
+            spans[-1] = _Span(spans[-1].start, spans[-1].end, PARAGRAPH_PAUSE)
+    return spans
+
+
+def _sentences(text: str, line: _Span) -> list[_Span]:
+    """Sentences of a line; the last keeps the line's pause."""
+    spans, start = [], line.start
+    for found in _SENTENCE_END.finditer(text, line.start, line.end):
+        if _ends_sentence(text, line.start, found):
+            span = _trimmed(text, start, found.end(), SENTENCE_PAUSE)
+            spans += [span] if span else []
+            start = found.end()
+    last = _trimmed(text, start, line.end, line.pause_seconds)
+    return [*spans, last] if last else spans
+
+
+def _ends_sentence(text: str, line_start: int, found: re.Match[str]) -> bool:
+    """Whether the mark is no abbreviation's nor a list number's, and no small letter goes on."""
+    following = text[found.end() : found.end() + 3].lstrip(" \"'(")[:1]
+    if found[0][0] in "!?":
+        return not (following.islower() and found[0][-1] in "\"'")  # "Go!" he said.
+    before = text[max(line_start, found.start() + 1 - _LONGEST_ABBREVIATION) : found.start() + 1]
+    if found[0][0] == "." and (
+        _ABBREVIATION.search(before)
+        or (following.isdecimal() and _BEFORE_NUMBER.search(before))
+        or text[line_start : min(found.start(), line_start + 4)].isdecimal()
+    ):
+        return False
+    return not following.islower()
+
+
+def _cut(text: str, sentence: _Span) -> list[_Span]:
+    """The sentence in parts of at most LONGEST characters and about equal length."""
+    parts, start = [], sentence.start
+    while sentence.end - start > LONGEST:
+        count = math.ceil((sentence.end - start) / LONGEST)
+        middle = start + (sentence.end - start) // count
+        place, pause_seconds = _best_place(text, start, middle)
+        part = _trimmed(text, start, place, pause_seconds)
+        parts += [part] if part else []
+        start = place
+    last = _trimmed(text, start, sentence.end, sentence.pause_seconds)
+    return [*parts, last] if last else parts
+
+
+def _best_place(text: str, start: int, middle: int) -> tuple[int, float]:
+    """Where to cut near `middle`, after the best kind of boundary there is, and the pause there."""
+    low, high = (start + middle) // 2, start + LONGEST
+    for pattern, pause_seconds in (
+        (_CLAUSE_END, CLAUSE_PAUSE),
+        (_CONJUNCTION, WORD_PAUSE),
+        (_SPACE, WORD_PAUSE),
+    ):
+        places = [found.end() for found in pattern.finditer(text, low, high)]
+        if places:
+            return min(places, key=lambda place: abs(place - middle)), pause_seconds
+    return high, WORD_PAUSE
+
+
+def _joined(spans: list[_Span], *, alone: bool) -> list[_Span]:
+    """Short neighbours of one line as one; the first of a text stays short, to be heard early."""
+    joined: list[_Span] = []
+    for span in spans:
+        limit = TYPICAL
+        if joined and min(joined[-1].length, span.length) >= SHORTEST:
+            limit = 0 if alone and len(joined) == 1 else TYPICAL
+        if joined and span.end - joined[-1].start <= limit:
+            joined[-1] = _Span(joined[-1].start, span.end, span.pause_seconds)
+        else:
+            joined.append(span)
+    return joined
