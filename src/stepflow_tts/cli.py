@@ -31,8 +31,8 @@ EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of a command line, by default that of the process."""
     args = build_parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     debug = getattr(args, "debug", False)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("stepflow_tts").setLevel(logging.DEBUG if debug else args.log_level)
     try:
         args.run(args)
@@ -43,16 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except KeyboardInterrupt:
-        message, code = "Interrupted.", EXIT_INTERRUPTED
+        return _fail("Interrupted.", EXIT_INTERRUPTED, debug)
     except InputError as error:
-        message, code = f"Error: {error}", EXIT_BAD_INPUT
+        return _fail(f"Error: {error}", EXIT_BAD_INPUT, debug)
     except (StepFlowError, OSError) as error:
-        message, code = f"Error: {error}", EXIT_FAILURE
+        return _fail(f"Error: {error}", EXIT_FAILURE, debug)
     except Exception as error:
         hint = "Run it again with --debug for the traceback."
-        message, code = f"Error: {type(error).__name__}: {error}\n{hint}", EXIT_FAILURE
-    else:
-        return 0
+        return _fail(f"Error: {type(error).__name__}: {error}\n{hint}", EXIT_FAILURE, debug)
+    return 0
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    """The exit code, after telling why on standard error."""
     if debug:
         traceback.print_exc()
     print(message, file=sys.stderr)

@@ -257,8 +257,7 @@ def test_reader_that_leaves_is_no_traceback(model: list[str]) -> None:
         assert process.stderr is not None
         err = process.stderr.read().decode()
     assert process.returncode == 1
-    assert "Traceback" not in err
-    assert "Exception ignored" not in err
+    assert err == ""
 
 
 def test_interrupted_is_exit_130_and_leaves_nothing(
@@ -266,7 +265,10 @@ def test_interrupted_is_exit_130_and_leaves_nothing(
 ) -> None:
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    assert main(["say", LONG, *model]) == 130
-    assert not timer.is_alive()
+    try:
+        code = main(["say", LONG, *model])
+    finally:
+        timer.cancel()
+    assert code == 130
     assert capsys.readouterr().err.endswith("Interrupted.\n")
     assert not list(desk.iterdir())
