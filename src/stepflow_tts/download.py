@@ -66,7 +66,7 @@ def download_snapshot(
         hub_errors.EntryNotFoundError,
         hub_errors.HTTPError,  # type: ignore[attr-defined]  # the HTTP library's own, whichever it is
         OSError,  # a cut connection, a full disk, a failed consistency check
-        RuntimeError,  # hf_xet's transfers
+        RuntimeError,  # hf_xet, which large files come through, after minutes of attempts
     ) as error:
         offline = local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE
         raise _hub_error(error, repo_id, revision, offline) from error

@@ -22,7 +22,7 @@ from stepflow_tts.model_card import model_card
 from stepflow_tts.models.acoustic import VoiceContext
 from stepflow_tts.options import Options, check_device, check_options, default_device
 from stepflow_tts.speech import Speech
-from stepflow_tts.synthesis import synthesize_chunk
+from stepflow_tts.synthesis import minimum_frames, synthesize_chunk
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize, resolve_language
 from stepflow_tts.text.split import split
@@ -35,6 +35,7 @@ VoiceSource: TypeAlias = (
 """A `Voice`, the name of one of the checkpoint's, or a reference recording: a path, an encoded file's
 bytes, a binary file object, or an array or tensor with its sample rate. None is the first voice."""
 
+MAX_CHARACTERS = 100_000  # about two hours of speech, 700 MB of samples
 MAX_CONTEXTS = 8  # kept voices; one of 8 s takes 6 MB with `nano`, 35 MB with `base`
 
 
@@ -48,6 +49,7 @@ class StepFlowTTS:
         """Take the parts of a loaded checkpoint; `from_pretrained` finds and loads one."""
         self._checkpoint = checkpoint
         self._tokenizer = Tokenizer(checkpoint.config.symbols)
+        self._is_phone = minimum_frames(checkpoint.config.symbols) > 0
         self._lock = threading.Lock()
         self._contexts: OrderedDict[str, VoiceContext] = OrderedDict()
         self.to(default_device() if device is None else device)
@@ -161,7 +163,7 @@ class StepFlowTTS:
         """The text, spoken in the voice.
 
         Args:
-            text: what to say; a line break ends a sentence.
+            text: what to say, at most 100 000 characters; a line break ends a sentence.
             voice: a `Voice`, one of `voices` by name, a recording's path, bytes or file object, or
                 (array, sample_rate); None for the first of `voices`.
             num_steps: network evaluations; a student knows those of its config, most often 1, 2
@@ -172,7 +174,7 @@ class StepFlowTTS:
             language: BCP 47 tag; None for the voice's.
 
         Raises:
-            TextError: nothing in the text can be spoken.
+            TextError: nothing in the text can be spoken, or it is too long.
             AudioError: the reference recording cannot be used.
             OptionError: another argument is out of its range.
             SynthesisError: the model's output is not speech.
@@ -225,15 +227,21 @@ class StepFlowTTS:
 
     def _plan(self, text: str, language: str) -> list[tuple[list[int], float]]:
         """Token ids and the pause after them in seconds, chunk by chunk; depends on the text alone."""
-        if not isinstance(text, str):
-            raise TextError(f"The text is {type(text).__name__}; pass a str.")
-        return [
-            (
-                self._tokenizer.encode(phonemize(normalize(chunk.text), language)),
-                chunk.pause_seconds,
+        if isinstance(text, str) and len(text) > MAX_CHARACTERS:
+            raise TextError(
+                f"The text has {len(text)} characters; {MAX_CHARACTERS} are allowed in one call. "
+                "Synthesize it in parts, such as chapters."
             )
-            for chunk in split(text)
+        plan = [
+            (self._tokenizer.encode(phonemize(chunk.text, language)), chunk.pause_seconds)
+            for chunk in split(normalize(text, language=language))
         ]
+        plan = [part for part in plan if self._is_phone[part[0][1:-1]].any()]
+        if not plan:
+            raise TextError(
+                f"Nothing in the text {text[:40]!r} is spoken. Give at least one word in English."
+            )
+        return plan
 
     def _chunks(
         self, plan: list[tuple[list[int], float]], context: VoiceContext, options: Options
