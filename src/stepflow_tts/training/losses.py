@@ -16,16 +16,16 @@ def masked_mean_square(difference: Tensor, frame_mask: Tensor, band_mask: Tensor
         band_mask: (B, M) bool, True = inside the recording's bandwidth.
 
     Returns:
-        A scalar; every real cell of the batch weighs the same.
+        A scalar; every real cell of the batch weighs the same. Zero where none is real.
     """
     mask = frame_mask.unsqueeze(-1) & band_mask.unsqueeze(1)  # (B, T, M)
-    return (difference.square() * mask).sum() / mask.sum()
+    return (difference.square() * mask).sum() / mask.sum().clamp(min=1)
 
 
 def duration_loss(log_durations: Tensor, durations: Tensor, token_mask: Tensor) -> Tensor:
-    """Mean square error of log(1 + frames) over the real tokens; all (B, L)."""
+    """Mean square error of log(1 + frames) over the real tokens; all (B, L). Zero where none is."""
     error = log_durations - durations.float().log1p()
-    return (error.square() * token_mask).sum() / token_mask.sum()
+    return (error.square() * token_mask).sum() / token_mask.sum().clamp(min=1)
 
 
 def sample_times(num_items: int, generator: torch.Generator) -> Tensor:
