@@ -141,13 +141,16 @@ class VocoderTask:
         yield Loss("vocoder", value, logs)
 
     @torch.no_grad()
-    def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002  the same crops at every step
-        """Reconstruction losses on crops of speakers that were never trained on."""
-        batches = [self._batch(self.held_out_crops, _generator(self.seed, -1 - i)) for i in range(4)]
+    def validate(self, ema: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002  the same crops at every step
+        """Reconstruction losses of the averaged weights on crops of speakers never trained on."""
+        assert isinstance(ema, Vocoder)
+        batches = [
+            self._batch(self.held_out_crops, _generator(self.seed, -1 - i)) for i in range(4)
+        ]
         totals: dict[str, float] = {}
         for batch in batches:
-            spectrum = self.vocoder.spectrum(batch.log_mel)
-            waveform = self.vocoder.waveform(spectrum)
+            spectrum = ema.spectrum(batch.log_mel)
+            waveform = ema.waveform(spectrum)
             _, logs = self._reconstruction(spectrum, waveform, batch.waveform)
             for name, number in logs.items():
                 totals[name] = totals.get(name, 0.0) + number / len(batches)
