@@ -93,6 +93,17 @@ def prepare(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        counts = _write(manifests, partial, variants, seed)
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return counts
+
+
+def _write(manifests: list[Path], partial: Path, variants: int, seed: int) -> dict[str, int]:
+    """The three files of a prepared folder, and the counts."""
     counts: dict[str, int] = {"written": 0}
     mel, tokenizer = MelConfig(), Tokenizer()
     frames = samples = 0
@@ -113,9 +124,7 @@ def prepare(
                 if counts["written"] % 500 == 0:
                     logger.info("%d utterances, %.2f h", counts["written"], samples / 86.4e6)
     if not counts["written"]:
-        shutil.rmtree(partial)
         raise InputError(f"None of the utterances in {', '.join(map(str, manifests))} can be read.")
-    os.replace(partial, folder)
     return counts
 
 
@@ -170,9 +179,10 @@ def _clips(manifest: Path, variants: int, seed: int, counts: dict[str, int]) -> 
 def _entries(manifest: Path) -> Iterator[dict[str, Any]]:
     """The lines of a manifest."""
     try:
-        lines = manifest.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"The manifest {manifest} cannot be read: {error.strerror}.") from error
+        # Not splitlines: JSON may hold U+2028 and its like as they are.
+        lines = manifest.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The manifest {manifest} cannot be read: {error}.") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -180,6 +190,8 @@ def _entries(manifest: Path) -> Iterator[dict[str, Any]]:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{manifest}, line {number} is not JSON: {error}.") from error
+        if not isinstance(entry, dict):
+            raise InputError(f"{manifest}, line {number} is not a JSON object: {line[:80]}")
         lacking = [key for key in ("audio", "speaker", "text") if key not in entry]
         if lacking:
             raise InputError(f"{manifest}, line {number} lacks {lacking[0]!r}.")
@@ -192,6 +204,7 @@ def _clip(base: Path, entry: dict[str, Any]) -> Clip:
     waveform, rate = load_audio(base / entry["audio"])
     token_ms = None
     if entry.get("durations_ms"):
+        _check_durations(entry)
         before, after = entry["pad_ms"]
         begin, end = min(before, OUTER_SILENCE_MS), min(after, OUTER_SILENCE_MS)
         first = round((before - begin) / 1000 * rate)
@@ -208,10 +221,30 @@ def _clip(base: Path, entry: dict[str, Any]) -> Clip:
     return Clip(entry, base.name, entry["speaker"], waveform, source_rate, token_ms)
 
 
+def _check_durations(entry: dict[str, Any]) -> None:
+    """Refuse durations that do not belong to the phonemes, and phonemes that have no symbol."""
+    phonemes, durations, pad = (
+        entry.get("phonemes") or "",
+        entry["durations_ms"],
+        entry.get("pad_ms"),
+    )
+    if len(phonemes) != len(durations):
+        raise InputError(
+            f"{len(durations)} durations_ms for {len(phonemes)} phonemes: each has one, in milliseconds"
+        )
+    if len(pad or ()) != 2:
+        raise InputError(
+            f"pad_ms is {pad!r}; beside durations_ms it must be the milliseconds of "
+            "silence [before, after]"
+        )
+    Tokenizer().encode_strict(phonemes)
+
+
 def _variant(clip: Clip, factor: float) -> Clip:
     """The clip played `factor` times as fast, pitch and all, as a speaker of its own."""
     rate = MelConfig().sample_rate
-    waveform = resample(clip.waveform, round(rate * factor), rate)
+    # A loud clip overshoots between its samples, and int16 would wrap around.
+    waveform = resample(clip.waveform, round(rate * factor), rate).clamp(-1.0, 1.0)
     assert clip.token_ms is not None
     return Clip(
         clip.entry | {"id": f"{clip.entry.get('id', clip.entry['audio'])}x{factor:.3f}"},
