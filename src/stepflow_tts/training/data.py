@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from torch import Tensor
 from stepflow_tts.audio.mel import band_centres, to_flow
 from stepflow_tts.config import FlowConfig, MelConfig
 from stepflow_tts.errors import InputError
+from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
+from stepflow_tts.training.aligner_model import can_pause
 from stepflow_tts.training.degrade import degrade
 from stepflow_tts.training.prepare import Utterance, open_mels, read_utterances
 
 LONGEST_SECONDS = 12.0  # longer utterances are cut at pauses
 SHORTEST_FRAMES = 40  # 0.43 s
-PAUSE_FRAMES = 12  # 128 ms of one token between words is a pause to cut at
+PAUSE_FRAMES = 12  # 128 ms of a space or a mark is a pause to cut at; of a vowel it is not
+PAUSING = frozenset(i for i, symbol in enumerate(DEFAULT_SYMBOLS) if can_pause(symbol))
 BUCKET_RATIO = 1.12  # longest over shortest in a bucket
 
 
@@ -102,11 +105,12 @@ class Corpus:
                 f"{where}: no {split} utterance has durations and a second one beside it."
             )
         self.items.sort(key=lambda item: item.num_frames)
-        self.weights = _weights(self.items, config.shares)
+        weights = _weights(self.items, config.shares)
+        self.weights: list[float] = weights.tolist()
         self.buckets = _buckets(self.items)
         lengths = np.array([item.num_frames for item in self.items])
-        mass = self.weights * lengths  # a bucket is drawn by frames: its batches hold fewer items
-        self.bucket_weights = np.array([mass[a:b].sum() for a, b in self.buckets])
+        mass = weights * lengths  # a bucket is drawn by frames: its batches hold fewer items
+        self.bucket_weights = [float(mass[a:b].sum()) for a, b in self.buckets]
         self.centres = band_centres(self.mel)
 
     @property
@@ -160,7 +164,8 @@ class Corpus:
         """(Tr, M) of the speaker's other utterances, joined until there is enough, then cropped."""
         others = [other for other in self.speakers[item.speaker] if other is not item]
         rng.shuffle(others)
-        parts, have = [], 0
+        parts: list[Tensor] = []
+        have = 0
         while have < length:
             other = others[len(parts) % len(others)]
             parts.append(self._features(other))
@@ -189,8 +194,11 @@ def _item(u: Utterance, folder: int) -> Item:
 
 def cut_at_pauses(item: Item, longest: int) -> list[Item]:
     """The item in two or more parts if it is longer than `longest` frames; whole if it has no pause."""
-    inner = range(2, len(item.durations) - 2)
-    pauses = [i for i in inner if item.durations[i] >= PAUSE_FRAMES]
+    pauses = [
+        i
+        for i in range(2, len(item.durations) - 2)
+        if item.durations[i] >= PAUSE_FRAMES and item.token_ids[i] in PAUSING
+    ]
     if item.num_frames <= longest or not pauses:
         return [item]
     ends = np.cumsum(item.durations)
@@ -219,7 +227,9 @@ def cut_at_pauses(item: Item, longest: int) -> list[Item]:
     return [part for half in (left, right) for part in cut_at_pauses(half, longest)]
 
 
-def _weights(items: Sequence[Item], shares: Mapping[str, float]) -> np.ndarray:
+def _weights(
+    items: Sequence[Item], shares: Mapping[str, float]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     """(items,) chances that sum to one: corpora by share, speakers by the root of their hours."""
     frames: dict[tuple[str, str], int] = defaultdict(int)
     for item in items:
@@ -243,7 +253,8 @@ def _weights(items: Sequence[Item], shares: Mapping[str, float]) -> np.ndarray:
             for i in items
         ]
     )
-    return weights / weights.sum()
+    normalized: np.ndarray[Any, np.dtype[np.float64]] = weights / weights.sum()
+    return normalized
 
 
 def _buckets(items: Sequence[Item]) -> list[tuple[int, int]]:
