@@ -8,6 +8,7 @@ log-mels. The noise at t = 0 is drawn again from its seed.
 import dataclasses
 import json
 import logging
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stepflow_tts import flow
-from stepflow_tts.errors import InputError
+from stepflow_tts.errors import InputError, OptionError
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.duration import round_durations
 from stepflow_tts.synthesis import minimum_frames
@@ -95,9 +96,20 @@ def make_trajectories(
         config: how many and how.
         symbols: of the tokenizer.
         seed: of every draw.
+
+    Raises:
+        OptionError: the teacher's number of steps does not meet every state that is kept.
     """
+    if config.num_steps <= 0 or config.num_steps % NUM_STATES:
+        raise OptionError(
+            f"trajectories.num_steps is {config.num_steps}; it must be a multiple of {NUM_STATES}, "
+            "such as 12."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    done = read_trajectories(folder) if (folder / "trajectories.jsonl").exists() else []
+    index = folder / "trajectories.jsonl"
+    index.touch()
+    os.truncate(index, index.read_bytes().rfind(b"\n") + 1)  # a line cut short by a kill goes
+    done = read_trajectories(folder)
     frames = sum(t.num_frames for t in done)
     offset = done[-1].offset + _size(done[-1], teacher.n_mels) if done else 0
     device = next(teacher.parameters()).device
@@ -105,7 +117,7 @@ def make_trajectories(
     step = len(done)  # a batch has at least one trajectory, so no step is drawn twice
     with (
         open(folder / "states.f16", "r+b" if done else "wb") as states,
-        open(folder / "trajectories.jsonl", "a", encoding="utf-8") as lines,
+        open(index, "a", encoding="utf-8") as lines,
     ):
         states.truncate(2 * offset)
         states.seek(2 * offset)
@@ -219,7 +231,16 @@ class Trajectories:
     """The trajectories of a folder, and batches of them by (seed, step)."""
 
     def __init__(self, folder: Path, batch_seconds: float, noise_scale: float, seed: int) -> None:
+        """Open the folder.
+
+        Raises:
+            InputError: it holds no trajectory.
+        """
         self.items = sorted(read_trajectories(folder), key=lambda t: t.num_frames)
+        if not self.items:
+            raise InputError(
+                f"{folder} holds no trajectories yet. Make some with: stepflow-tts train distill"
+            )
         self.n_mels, self.seed, self.noise_scale = 100, seed, noise_scale
         self.states: np.ndarray[Any, np.dtype[np.float16]] = np.memmap(
             folder / "states.f16", np.float16, "r"
