@@ -61,8 +61,8 @@ def load_state(
                     f"{path} has optimizer state for {parameter!r}, unknown."
                 )
             p = parameters[parameter]
-            moved = value if field == "step" else value.to(p.device)
-            optimizers[name].state[p][field] = moved
+            # The counter too: a fused AdamW keeps it beside the weights.
+            optimizers[name].state[p][field] = value.to(p.device)
     return step
 
 
