@@ -172,16 +172,25 @@ def _convert(hint: Any, value: object, where: str) -> Any:
         if value is None and type(None) in args:
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
-    if origin is Literal:
-        if value in args:
-            return value
-        raise CheckpointFormatError(f"{where} is {value!r}; allowed: {', '.join(map(repr, args))}.")
     if origin is tuple and isinstance(value, list | tuple):
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise CheckpointFormatError(f"{where} is {value!r}; it must have {len(args)} values.")
         return tuple(_convert(args[0], v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value, where=where)
+    return _convert_plain(hint, value, where)
+
+
+def _convert_plain(hint: Any, value: object, where: str) -> Any:
+    """A number, a string or one of a few allowed values."""
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        if value in allowed:
+            return value
+        choices = ", ".join(map(repr, allowed))
+        raise CheckpointFormatError(f"{where} is {value!r}; allowed: {choices}.")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and type(value) is hint:

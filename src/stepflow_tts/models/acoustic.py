@@ -110,10 +110,9 @@ class AcousticModel(nn.Module):
     def frame_conditions(self, encoding: Tensor, durations: Tensor) -> Tensor:
         """(B, L, E) encodings and (B, L) frames a token -> (B, T, E), zeros after an item's end."""
         taken, features = spread(encoding, durations)
-        inside = (features[..., -1:] > 0).to(
-            taken.dtype
-        )  # (B, T, 1): the last feature is 1 / length
-        return taken + self.position(features) * inside
+        inside = features[..., -1:] > 0  # (B, T, 1): the last feature is 1 / length
+        conditions: Tensor = taken + self.position(features) * inside
+        return conditions
 
     def null_conditions(self, batch_size: int, num_frames: int) -> Tensor:
         """(B, T, E) conditions that say nothing, for guidance."""
@@ -148,7 +147,7 @@ class AcousticModel(nn.Module):
         token_mask = None
         if frame_mask is not None:
             padded = F.pad(frame_mask, (0, odd))
-            token_mask = padded.unflatten(1, (-1, self.patch_size)).any(dim=-1)  # (B, N)
+            token_mask = padded.reshape(len(padded), -1, self.patch_size).any(dim=-1)  # (B, N)
         state = self.step(step)
         v: Tensor = self.dit(inputs, state, voice.keys_values, token_mask, voice.mask)
         return v[:, :num_frames]

@@ -58,8 +58,9 @@ class TimeConditioning(nn.Module):
         dim = config.dim
         self.time_dim = config.time_dim
         self.mlp = nn.Sequential(nn.Linear(config.time_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.blocks = nn.ModuleList(nn.Linear(dim, 6 * dim) for _ in range(config.num_layers))
-        for linear in self.blocks:
+        linears = [nn.Linear(dim, 6 * dim) for _ in range(config.num_layers)]
+        self.blocks = nn.ModuleList(linears)
+        for linear in linears:
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 

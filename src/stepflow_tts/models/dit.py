@@ -83,13 +83,13 @@ class DiT(nn.Module):
         for layer, (block, modulation) in enumerate(zip(self.blocks, state.blocks, strict=True)):
             x, _ = block(x, modulation, table, None if voice is None else voice[layer], key_mask)
         out: Tensor = self.out(self.norm(x))  # (B, N, patch * M)
-        return out.unflatten(-1, (self.patch_size, -1)).flatten(1, 2)  # (B, T, M)
+        return out.reshape(len(out), -1, out.shape[-1] // self.patch_size)  # (B, T, M)
 
     def _patches(self, frames: Tensor) -> Tensor:
         """(B, T, C) -> (B, T // patch, patch * C)."""
         num_tokens = frames.shape[1] // self.patch_size
         whole = frames[:, : num_tokens * self.patch_size]
-        return whole.unflatten(1, (num_tokens, self.patch_size)).flatten(2)
+        return whole.reshape(len(whole), num_tokens, -1)
 
 
 def _key_mask(
