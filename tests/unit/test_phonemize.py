@@ -75,7 +75,7 @@ def test_rare_phones_become_the_nearest_common_ones() -> None:
 
 
 def test_foreign_letters_leave_no_language_flags_and_no_unknown_symbols() -> None:
-    words = "naïve façade Dvořák Αθήνα señor Łódź œuvre привет 日本 €5 ½ C++ a_b #1 mañana 3²"
+    words = "naïve façade Dvořák Αθήνα señor Łódź œuvre привет 안녕 €5 ½ C++ a_b #1 mañana 3²"
     for language in ("en-us", "en-gb"):
         phonemes = phonemize(words, language)
         assert "(" not in phonemes

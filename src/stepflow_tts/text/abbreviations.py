@@ -1,10 +1,10 @@
 """Rules for titles, streets, abbreviations and initials, and whether their period ends a sentence."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from stepflow_tts.text import numbers
-from stepflow_tts.text.rule import full_stop_after, rule
+from stepflow_tts.text.rule import any_of, full_stop_after, rule
 
 _TITLES = {  # before a name
     "Mr": "Mister",
@@ -115,11 +115,6 @@ _JOINED = frozenset(
 _NAME_NEXT = re.compile(r" [A-Z][a-z]")
 
 
-def _any(names: Iterable[str]) -> str:
-    """Alternatives, the longest first."""
-    return "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-
-
 def _word_of(table: dict[str, str]) -> Callable[[re.Match[str]], str]:
     """Says the word for an abbreviation, and the full stop of its sentence."""
     return lambda found: table[found[1]] + full_stop_after(found)
@@ -153,22 +148,22 @@ def _initial(found: re.Match[str]) -> str | None:
 
 RULES = (
     rule(
-        rf"\b(?:[A-Z][a-z'-]{{1,30}}|\d(?:st|nd|rd|th)) ((?:{_any(_STREETS)})\b\.?)(?![\w'])",
+        rf"\b(?:[A-Z][a-z'-]{{1,30}}|\d(?:st|nd|rd|th)) ((?:{any_of(_STREETS)})\b\.?)(?![\w'])",
         _street,
         group=1,
     ),
-    rule(rf"\b({_PLAIN_TITLES})\b\.?(?= [\"']?[A-Z])", lambda found: _TITLES[found[1]]),
-    rule(rf"\b({_any(_TITLES)})\.(?= [\"']?[A-Z])", lambda found: _TITLES[found[1]]),
+    rule(rf"\b({_PLAIN_TITLES})\b\.?(?= ?[\"']?[A-Z])", lambda found: _TITLES[found[1]]),
+    rule(rf"\b({any_of(_TITLES)})\.(?= ?[\"']?[A-Z])", lambda found: _TITLES[found[1]]),
     rule(r"\b[Ee]\. ?g\.", lambda found: "For example" if found[0][0] == "E" else "for example"),
     rule(r"\b[Ii]\. ?e\.", lambda found: "That is" if found[0][0] == "I" else "that is"),
     rule(r"\bPh\. ?D\b\.?", lambda found: "P-H-D" + full_stop_after(found)),
     rule(
-        rf"\b({_any(_BEFORE_NUMBER)})\. ?(?=\d)".replace("(", "((?i:", 1).replace(")", "))", 1),
+        rf"\b({any_of(_BEFORE_NUMBER)})\. ?(?=\d)".replace("(", "((?i:", 1).replace(")", "))", 1),
         _before_number,
     ),
-    rule(rf"\b({_any(_STREETS.keys() - {'St', 'Dr'})})\.(?!\w)", _word_of(_STREETS)),
-    rule(rf"\b({_any(_DOTTED)})\.(?!\w)", _word_of(_DOTTED)),
-    rule(rf"(?<![\w/])({_any(_UNDOTTED)})(?:(?<=/)|\b)\.?(?![\w/])", _word_of(_UNDOTTED)),
+    rule(rf"\b({any_of(_STREETS.keys() - {'St', 'Dr'})})\.(?!\w)", _word_of(_STREETS)),
+    rule(rf"\b({any_of(_DOTTED)})\.(?!\w)", _word_of(_DOTTED)),
+    rule(rf"(?<![\w/])({any_of(_UNDOTTED)})(?:(?<=/)|\b)\.?(?![\w/])", _word_of(_UNDOTTED)),
     rule(r"(?<![\w.])(?:[A-Za-z]\.){2,8}(?!\w)", _initials),
     rule(r"(?<![\w.'-])[A-Z]\.(?= (?:[A-Z]\.|[A-HJ-Z]\w))(?<!I\.)", _initial),
 )

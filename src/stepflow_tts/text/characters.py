@@ -56,6 +56,8 @@ def script_of(letter: str) -> str:
     if not letter.isalpha():
         return ""
     name = unicodedata.name(letter, "unknown").split(" ")[0].split("-")[0].capitalize()
+    if name == "Cjk":
+        return "Chinese"
     folded = unicodedata.normalize("NFKC", letter)
     return "Latin" if name in {"Modifier", "Feminine", "Masculine"} or folded.isascii() else name
 

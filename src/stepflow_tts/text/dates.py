@@ -1,5 +1,6 @@
 """Rules for dates, years, decades and times of day."""
 
+import functools
 import re
 
 from stepflow_tts.text import numbers
@@ -83,6 +84,15 @@ def _day_first(found: re.Match[str]) -> str | None:
     return _spoken_date(year, second, first) or _spoken_date(year, first, second)
 
 
+def _day_and_month(found: re.Match[str], *, day_first: bool) -> str | None:
+    """Such as "December twenty-fifth" for 12/25."""
+    first, second = int(found[2]), int(found[3])
+    month, day = (second, first) if day_first or first > 12 else (first, second)
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    return f"{MONTHS[month - 1]} {numbers.ordinal(day)}"
+
+
 def _years(found: re.Match[str]) -> str:
     """Such as "nineteen ninety to nineteen ninety-five"; a short second year is a plain number."""
     second = found[2]
@@ -134,6 +144,11 @@ def rules(language: str) -> tuple[Rule, ...]:
     return (
         rule(r"(?<![\w-])(\d{4})[-/](0[1-9]|1[0-2])[-/](\d\d)(?![\w-])", _iso),
         rule(slashes, numeric),
+        rule(
+            r"\b(?:[Oo]n|[Uu]ntil|[Ss]ince|[Dd]ue|dated) ((\d{1,2})/(\d{1,2}))(?![\w/]| of\b)",
+            functools.partial(_day_and_month, day_first=language == "en-gb"),
+            group=1,
+        ),
         rule(r"(?<![\w/.,-])(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\w|\.\d)", _day_first),
         *_WORDED,
         *_YEARS,
@@ -141,7 +156,14 @@ def rules(language: str) -> tuple[Rule, ...]:
     )
 
 
+_NAMES = {**_SHORT_MONTHS, **_DAYS}
+_NAME = "|".join(sorted(_NAMES, key=len, reverse=True))
+
 _WORDED = (
+    rule(
+        rf"\b({_NAME})\.? ?[-–] ?({_NAME})\b\.?",
+        lambda found: f"{_NAMES[found[1]]} to {_NAMES[found[2]]}{full_stop_after(found)}",
+    ),
     rule(
         rf"\b({'|'.join(sorted(_DAYS, key=len, reverse=True))})\b\.?(?=,? (?:{_MONTH}|\d))",
         lambda found: _DAYS[found[1]],
@@ -175,7 +197,7 @@ _YEARS = (
     ),
     rule(r"(?<!\w)'([1-9]0)'?s\b", lambda found: numbers.decade(int(found[1]))),
     rule(
-        r"\b(?:the|his|her|my|their|our|your|early|mid|late|in)[ -](([2-9]0)'?s)\b",
+        r"\b(?:[Tt]he|[Hh]is|[Hh]er|[Mm]y|[Tt]heir|our|your|early|mid|late|[Ii]n)[ -](([2-9]0)'?s)\b",
         lambda found: numbers.decade(int(found[2])),
         group=1,
     ),

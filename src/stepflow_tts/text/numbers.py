@@ -85,4 +85,4 @@ def roman(text: str) -> int | None:
 def letters(text: str) -> str:
     """Letters one by one: "P-M" for "PM"; the hyphens stop espeak from reading words or "a"."""
     spelled = "-".join(character for character in text if character.isalpha())
-    return "A-" if spelled == "A" else spelled
+    return "A-" if spelled in {"A", "a"} else spelled

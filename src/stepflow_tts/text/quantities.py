@@ -49,15 +49,18 @@ def _percent(found: re.Match[str]) -> str:
 
 
 def _fraction(found: re.Match[str]) -> str:
-    """Such as "three quarters", "eight out of ten", "one hundred and twenty over eighty"."""
+    """Such as "three quarters", "one hundred and twenty over eighty"."""
     numerator, denominator = int(found[1]), int(found[2])
     if found[0] in _SET_FRACTIONS:
         return _SET_FRACTIONS[found[0]]
-    if denominator == 10 and numerator != 1:
-        return f"{numbers.cardinal(numerator)} out of ten"
     if 0 < numerator < denominator and (denominator <= 20 or denominator in {32, 64, 100}):
         return numbers.fraction(numerator, denominator)
     return f"{numbers.cardinal(numerator)} over {numbers.cardinal(denominator)}"
+
+
+def _out_of_ten(found: re.Match[str]) -> str | None:
+    """Such as "nine point five out of ten"; 1/10 is a tenth."""
+    return None if found[1] == "1" else f"{numbers.spoken(found[1])} out of ten"
 
 
 def _mixed(found: re.Match[str]) -> str:
@@ -92,8 +95,10 @@ def _power(found: re.Match[str]) -> str:
 
 
 RULES = (
+    rule(r"(?<![\w.,$])401\(?k\)?(?!\w)", lambda _: "four oh one K"),
     rule(rf"(?<![\w.,]){_RANGE} ?%", _percent),
     rule(r"(?<![\w./,-])(\d{1,3})[ -]([1-9])/([2-9]|1\d)(?![\w/]|[.,]\d)", _mixed),
+    rule(r"(?<![\w./,])(\d{1,2}(?:\.\d{1,2})?)/10(?![\w/]|[.,]\d)", _out_of_ten),
     rule(r"(?<![\w./,])(\d{1,3})/([1-9]\d{0,2})(?:rds?|ths?|nds?)?(?![\w/]|[.,]\d)", _fraction),
     rule(
         r"(?<!\w)(\d{1,9}|\d{1,3}(?:,\d{3}){1,3})(?:st|nd|rd|th)\b",

@@ -1,7 +1,7 @@
 """What a normalization rule is."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -23,6 +23,11 @@ def rule(pattern: str, say: Callable[[re.Match[str]], str | None], group: int = 
     return Rule(re.compile(pattern, re.MULTILINE), say, group)
 
 
+def any_of(symbols: Iterable[str]) -> str:
+    """A pattern's alternatives, the longest first."""
+    return "|".join(sorted(map(re.escape, symbols), key=len, reverse=True))
+
+
 def dropped(_: re.Match[str]) -> str:
     """Nothing is said."""
     return ""
@@ -34,7 +39,7 @@ _STARTERS = (
     "Yes Then Now Here Please One Some Many All Most However Later Today Next Is Are Was Were Do Did"
 )
 _SENTENCE_END = re.compile(
-    rf"[\"')\]*_]*(?:[ ]?(?:\n|\Z)|\s[\"'(*_]*(?:{'|'.join(_STARTERS.split())})\b)"
+    rf"[\"')\]*_]*(?:[ ]?(?:\n|\Z)|\s[\"'(*_]*(?:{'|'.join(_STARTERS.split())})\b(?!\.))"
 )
 
 

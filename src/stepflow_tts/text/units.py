@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from stepflow_tts.text import numbers
 from stepflow_tts.text.numbers import NUMBER
-from stepflow_tts.text.rule import full_stop_after, rule
+from stepflow_tts.text.rule import any_of, full_stop_after, rule
 
 _PREFIXED = {  # singular without prefix: prefixes that occur
     "m": ("meter", ("k", "c", "m", "µ", "n", "")),
@@ -44,6 +44,8 @@ _PREFIXES = {
     "P": "peta",
 }
 _OTHERS = {
+    "tsp": "teaspoon",
+    "tbsp": "tablespoon",
     "mi": "mile",
     "mile": "mile",
     "ft": "foot",
@@ -104,33 +106,7 @@ _PERIODS = {"second", "minute", "hour", "day", "week", "month", "year", "quarter
 _PERIODS |= {"person", "user", "unit", "item", "head", "mile", "gallon", "pound", "ounce"}
 
 
-def _any(symbols: Iterable[str]) -> str:
-    """Alternatives, the longest first."""
-    return "|".join(sorted(map(re.escape, symbols), key=len, reverse=True))
-
-
-_DOTTED = frozenset(
-    [
-        "min",
-        "mins",
-        "hr",
-        "hrs",
-        "sec",
-        "secs",
-        "lb",
-        "lbs",
-        "oz",
-        "ft",
-        "yd",
-        "yds",
-        "mi",
-        "in",
-        "yr",
-        "yrs",
-        "mo",
-        "gal",
-    ]
-)
+_DOTTED = "min mins hr hrs sec secs lb lbs oz ft yd yds mi in yr yrs mo gal"
 """Units that are written with a period; it may end the sentence too."""
 
 
@@ -138,7 +114,7 @@ def _pattern(spaced: Iterable[str], attached: Iterable[str], tail: str) -> str:
     """A number or range with one of the units: "5 km", "5km", "5-km", "3-5 m²", "5 km/h"."""
     return (
         rf"(?<![\w.,])(-)?({NUMBER})(?: ?[-–] ?({NUMBER}))?"
-        rf"(?:( ?|-)({_any(spaced)})|({_any(attached)}))([²³])?(?:/({_any(_PER)}|m[²³]))?{tail}"
+        rf"(?:( ?|-)({any_of(spaced)})|({any_of(attached)}))([²³])?(?:/({any_of(_PER)}|m[²³])(²)?)?{tail}"
     )
 
 
@@ -153,7 +129,7 @@ def _plural(name: str) -> str:
 
 def _measure(found: re.Match[str]) -> str:
     """Such as "minus five kilometers per hour"."""
-    minus, first, second, gap, symbol, attached, power, per = found.groups()
+    minus, first, second, gap, symbol, attached, power, per, per_power = found.groups()
     name = UNITS[symbol] if symbol else _ATTACHED[attached]
     name = _POWERS.get(power or "", "") + name
     number = second or first
@@ -161,7 +137,9 @@ def _measure(found: re.Match[str]) -> str:
     words = f"{numbers.spoken(first)} to " if second else ""
     words += f"{numbers.spoken(number)} {name if adjective or number == '1' else _plural(name)}"
     if per:
-        words += f" per {_PER.get(per) or _POWERS[per[-1]] + 'meter'}"
+        words += (
+            f" per {_PER.get(per) or _POWERS[per[-1]] + 'meter'}{' squared' if per_power else ''}"
+        )
     return (f"minus {words}" if minus else words) + full_stop_after(found)
 
 
@@ -176,7 +154,7 @@ def _degrees(found: re.Match[str]) -> str:
 
 
 def _feet_and_inches(found: re.Match[str]) -> str:
-    return f"{numbers.spoken(found[1])} foot {numbers.spoken(found[2])}"
+    return f"{numbers.spoken(found[1])} foot {numbers.spoken(found[2])}{full_stop_after(found)}"
 
 
 RULES = (
@@ -184,11 +162,15 @@ RULES = (
         rf"(?<!\w)(-)?({NUMBER})(?: ?[-–] ?({NUMBER}))? ?°(?: ?([CF])\b)?",
         _degrees,
     ),
+    rule(r"(?<![\w.,])(\d{1,2}) ?ft\.? (\d{1,2}) ?in\b\.?", _feet_and_inches),
     rule(r"(?<![\w'])(\d)'(\d{1,2})(?:\"|'')?(?!\w)", _feet_and_inches),
-    rule(_pattern(UNITS.keys() & _DOTTED, _ATTACHED.keys() & _DOTTED, r"\.(?!\w)"), _measure),
+    rule(
+        _pattern(UNITS.keys() & _DOTTED.split(), _ATTACHED.keys() & _DOTTED.split(), r"\.(?!\w)"),
+        _measure,
+    ),
     rule(_pattern(UNITS, _ATTACHED, r"(?![\w'])"), _measure),
     rule(
-        rf"(?<=\w)/({_any(_PERIODS | _PER.keys())})\b",
+        rf"(?<=\w)/({any_of(_PERIODS | _PER.keys())})\b",
         lambda found: f" per {_PER.get(found[1], found[1])} ",
     ),
 )

@@ -25,33 +25,7 @@ _NAMES = {
     "*": "star",
 }
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
-_WORDS_OF_TWO = frozenset(
-    [
-        "co",
-        "me",
-        "my",
-        "so",
-        "to",
-        "be",
-        "by",
-        "go",
-        "we",
-        "us",
-        "no",
-        "at",
-        "in",
-        "is",
-        "it",
-        "on",
-        "or",
-        "up",
-        "do",
-        "an",
-        "as",
-        "if",
-        "of",
-    ]
-)
+_WORDS_OF_TWO = "co me my so to be by go we us no at in is it on or up do an as if of"
 _DOMAINS = "com|org|net|edu|gov|mil|int|io|ai|app|dev|info|biz|tv|co|uk|us|ca|au|nz|ie|de|fr|es|nl|ch|eu|jp"
 _EXTENSIONS = (
     "py|js|ts|jsx|tsx|c|cpp|java|rs|go|sh|md|txt|pdf|csv|tsv|json|ya?ml|toml|xml|html?|css|ini|log|"
@@ -63,11 +37,11 @@ _REST = rf"(?:[/?#][^\s<>\"]{{0,2000}}(?<={_END}))?/?"
 
 def _word(letters: str) -> str:
     """A part of an address: spelled when it has no vowel or two letters that are no word."""
-    if letters.lower() in _WORDS_OF_TWO:
+    if letters.lower() in _WORDS_OF_TWO.split():
         return letters
-    if len(letters) == 2 or (len(letters) < 5 and not re.search("[aeiouyAEIOUY]", letters)):
+    if len(letters) == 2 or (1 < len(letters) < 5 and not re.search("[aeiouyAEIOUY]", letters)):
         return numbers.letters(letters.upper())
-    return letters if len(letters) > 1 else letters.replace("A", "A-")
+    return letters if len(letters) > 1 else numbers.letters(letters)
 
 
 def _say(address: str) -> str:

@@ -5,31 +5,9 @@ import re
 from stepflow_tts.text import numbers
 from stepflow_tts.text.rule import rule
 
-_SPELLED = frozenset(
-    [
-        "VIP",
-        "EV",
-        "AWS",
-        "AR",
-        "ASR",
-        "CLI",
-        "IDE",
-        "NYC",
-        "WER",
-        "AKA",
-        "SQL",
-        "LOL",
-        "EPA",
-        "ETA",
-        "ISO",
-        "VAT",
-        "SEO",
-        "ROI",
-        "CEO",
-        "SUV",
-        "API",
-        "ATM",
-    ]
+_SPELLED = (
+    "VIP|EV|AWS|AR|ASR|CLI|IDE|NYC|WER|AKA|EPA|ETA|VAT|SEO|ROI|UPS|USPS|TSA|DEA|ECG|IQ|ERP|LED|CMYK|"
+    "EOD|AMA|UFC|EDM|EP|ETF|IPO|ICU|ER|IBS|FAQ"
 )
 """Acronyms that are spelled; espeak would read most of them as words."""
 
@@ -62,8 +40,11 @@ def _numbered(found: re.Match[str]) -> str | None:
     return numbers.cardinal(value) if value else None
 
 
-def _spelled(found: re.Match[str]) -> str:
-    """Such as "E-V" for EV; "E-V's" for EVs, since espeak spells "Vs"."""
+def _spelled(found: re.Match[str]) -> str | None:
+    """Such as "E-V" for EV; "E-V's" for EVs, since espeak spells "Vs"; None amid capitals."""
+    around = found.string[max(0, found.start() - 40) : found.end() + 40]
+    if around.isupper():
+        return None
     return numbers.letters(found[1]) + ("'s" if found[2] else "")
 
 
@@ -74,7 +55,7 @@ def _with_digits(found: re.Match[str]) -> str:
         if run.isdecimal():
             word = numbers.digits(run) if len(run) > 4 else numbers.spoken(run)
         elif len(run) == 1 or (run.isupper() and len(run) < 4):
-            word = numbers.letters(run.upper())
+            word = numbers.letters(run)
         else:
             word = run
         said += word if not said or said.endswith("-") else f" {word}"
@@ -87,12 +68,15 @@ RULES = (
     rule(
         r"\b[A-Z][a-z]{1,30} (I{2,3}|I[VX]|VI{1,3}|XI{1,3}|XI?V|XVI{1,3}|XI?X)(?!\w)", _numbered, 1
     ),
-    rule(rf"\b({'|'.join(sorted(_SPELLED, key=len, reverse=True))})('?s)?(?!\w)", _spelled),
+    rule(rf"\b({_SPELLED})('?s)?(?!\w)", _spelled),
+    rule(
+        r"\b[A-Za-z][a-z]{1,20} (A)(?![\w'-]|\.\w| [A-Z])", lambda _: "A-", group=1
+    ),  # no article is a capital
     rule(r"\bthe (WHO)('s)?(?!\w)", _spelled, group=1),
     rule(
         r"\b([A-Z]{1,3})&([A-Z]{1,3})\b",
         lambda found: f"{numbers.letters(found[1])} and {numbers.letters(found[2])}",
     ),
-    rule(r"(?<![\w.])[A-Za-z]{1,20}-?\d{1,8}(?![\w.,-]*\d)(?!\w)", _with_digits),
+    rule(r"(?<![\w.])[A-Za-z]{1,20}-?\d{1,8}(?![\w]|[.,]\d)", _with_digits),
     rule(r"(?<!\w)(?=[A-Za-z]{0,20}\d)(?=\d{0,20}[A-Za-z])[A-Za-z\d]{2,20}(?!\w)", _with_digits),
 )
