@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 TEXT ?= Hello there. This sentence was made in a single step, on this very computer.
-VOICE ?= $(firstword $(sort $(wildcard src/stepflow_tts/weights/voices/*.wav)))
+VOICES := src/stepflow_tts/weights/voices
+VOICE ?= $(firstword $(wildcard $(VOICES)/*.wav $(VOICES)/*.flac $(VOICES)/*.safetensors))
 OUT ?= hello.wav
 
 SOURCES := pyproject.toml README.md LICENSE $(shell find src -type f -not -name '*.pyc')
@@ -12,7 +13,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find src -type f -not -name 
 # --no-compile: torch brings 15 000 Python files; compiling them makes 1 minute 3 on two cores.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 # The value of a variable as one shell word, whatever quotes and dollars it holds.
-word = '$(subst ','\'',$(value $(1)))'
+quoted = '$(subst ','\'',$(value $(1)))'
 
 .DELETE_ON_ERROR:
 .PHONY: help say test test-all lint format wheel clean
@@ -34,7 +35,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 say: $(VENV)/.installed  ## speak into hello.wav: make say TEXT="Any text." VOICE=me.wav OUT=out.wav
-	@$(BIN)/stepflow-tts say --voice '$(VOICE)' -o $(call word,OUT) -- $(call word,TEXT)
+	@$(BIN)/stepflow-tts say --voice '$(VOICE)' -o $(call quoted,OUT) -- $(call quoted,TEXT)
 
 test: $(VENV)/.installed-dev  ## run the tests on the installed package, under 5 minutes
 	$(BIN)/python -m pytest
