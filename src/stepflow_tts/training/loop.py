@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
 
 logger = logging.getLogger(__name__)
+
+MAX_SKIPPED = 10  # updates in a row; a single one was seen in 850 and never again at the same place
 
 
 class Loss(NamedTuple):
@@ -63,6 +65,7 @@ class LoopConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.9995
     checkpoint_seconds: float = 600.0
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the forward passes' matrix products
     log_every: int = 20
     validate_every: int = 500
 
@@ -93,11 +96,13 @@ def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") 
     state_path = folder / STATE_FILE
     step = load_state(state_path, modules, ema, optimizers) if state_path.exists() else 0
     log = _Log(folder / "losses.csv", step)
-    saved_at = time.monotonic()
+    saved_at, skipped = time.monotonic(), 0
     with _stop_signals() as stopped:
         while step < config.num_updates and not stopped:
-            for loss in task.losses(task.batch(step), step):
+            for loss in _losses(task, step, config.precision, device):
                 norm = _update(loss, modules[loss.module], optimizers[loss.module], config, step)
+                skipped = 0 if math.isfinite(norm) else skipped + 1
+                _check_skipped(skipped, loss, step)
                 log.add(loss.logs | {f"norm_{loss.module}": norm})
             _average(ema, next(iter(modules.values())), step, config.ema_decay)
             step += 1
@@ -128,19 +133,38 @@ def _optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
 def _update(
     loss: Loss, module: nn.Module, optimizer: torch.optim.AdamW, config: LoopConfig, step: int
 ) -> float:
-    """One optimizer step; gives back the gradient's norm before clipping."""
+    """One optimizer step, none if the gradient is not finite; gives back its norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
     optimizer.zero_grad(set_to_none=True)
     loss.value.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-    if not torch.isfinite(norm):
-        raise FloatingPointError(
-            f"The gradient of {loss.module} is not finite at update {step}. "
-            "Resume with a lower learning_rate; the last checkpoint is good."
-        )
-    optimizer.step()
+    if torch.isfinite(norm):
+        optimizer.step()
     return float(norm)
+
+
+def _check_skipped(skipped: int, loss: Loss, step: int) -> None:
+    """Tell of an update that was skipped, and stop when that has become the rule."""
+    if skipped:
+        logger.warning("update %d of %s skipped: its gradient is not finite", step, loss.module)
+    if skipped >= MAX_SKIPPED:
+        raise FloatingPointError(
+            f"The gradient of {loss.module} has not been finite for {skipped} updates, the last of "
+            f"them {step}. Resume with a lower learning_rate; the last checkpoint is good."
+        )
+
+
+def _losses(task: Task, step: int, precision: str, device: str) -> Iterator[Loss]:
+    """The task's losses, each computed in `precision`."""
+    losses = task.losses(task.batch(step), step)
+    while True:
+        enabled = precision == "bfloat16"
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
+            loss = next(losses, None)
+        if loss is None:
+            return
+        yield loss
 
 
 @torch.no_grad()
