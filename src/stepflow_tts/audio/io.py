@@ -29,8 +29,8 @@ FORMATS: dict[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "ogg": {"format": "OGG", "subtype": "VORBIS"},
     "opus": {"format": "OGG", "subtype": "OPUS"},
-    # Constant: a variable bit rate that is streamed cannot be decoded to its full length. 0.3 is
-    # about 112 kbit/s at 24 kHz.
+    # Constant: the length of a variable bit rate is lost where the header cannot be rewritten.
+    # 0.3 is about 112 kbit/s at 24 kHz.
     "mp3": {
         "format": "MP3",
         "subtype": "MPEG_LAYER_III",
@@ -265,8 +265,7 @@ def source_name(source: AudioSource) -> str:
 
 def _check_rate(sample_rate: object) -> None:
     low, high = SAMPLE_RATES
-    whole = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
-    if not (whole and low <= sample_rate <= high):  # type: ignore[operator]
+    if not (isinstance(sample_rate, int | np.integer) and low <= sample_rate <= high):
         raise AudioError(
             f"The sample rate is {sample_rate!r}; it must be a whole number of Hz from {low} to "
             f"{high}."
