@@ -66,13 +66,15 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class VocoderConfig:
-    """Size of the Vocos backbone and how its magnitude and phase are made."""
+    """Size of the Vocos backbone and what its magnitude and phase start from."""
 
     dim: int = 256
     intermediate_dim: int = 768
     num_layers: int = 8
-    prior: bool = True  # magnitude starts from the mel filters' pseudo-inverse (FreeV)
-    griffin_lim_iterations: int = 1  # fast Griffin-Lim from the network's phase; 0 = none
+    prior: bool = True  # start from the mels' linear magnitudes and pulses at their pitch
+    pitch_dim: int = 128  # the network that reads the pitch; only with a prior
+    pitch_layers: int = 4
+    griffin_lim_iterations: int = 2  # fast Griffin-Lim from the network's phase; 0 = none
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,72 +1,91 @@
-"""The vocoder: log-mels to waveforms by one inverse Fourier transform (Vocos)."""
+"""The vocoder: log-mels to waveforms by one inverse Fourier transform."""
 
 import math
-import pickle
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torchaudio
-import yaml
 from torch import Tensor, nn
 from vocos.heads import ISTFTHead
 from vocos.models import VocosBackbone
 
 from stepflow_tts.audio.griffin_lim import refine_phase
 from stepflow_tts.config import MelConfig, VocoderConfig
-from stepflow_tts.errors import CheckpointFormatError, CheckpointNotFoundError
+from stepflow_tts.models.source import (
+    MEL_MEAN,
+    MEL_STD,
+    Pitch,
+    PitchPredictor,
+    between_frames,
+    pulse_train,
+    sample_phase,
+)
 
 MAX_LOG_MAGNITUDE = math.log(1e2)  # Vocos's safeguard; full-scale speech stays below 1e2
-MAX_LOG_MEL = 10.0  # exp of more overflows in the prior; full scale is about 6
+MAX_LOG_MEL = 10.0  # exp of more overflows; full scale is about 6
+NOISE_SEED = 0  # of the noise that a listener gets: the same mels always sound the same
+
+VOICED_UP_TO_HZ = 4000.0  # pulses below, noise above; 3000 and 5500 sounded no better
+CROSSING_HZ = 400.0  # how slowly one gives way to the other
+GAINS_PER_FRAME = 8  # of the noise, 1.3 ms each: bursts are shorter than a frame
 
 
 class Spectrum(NamedTuple):
     """What the network says of every cell of the short-time spectrum."""
 
     log_magnitude: Tensor  # (B, T, F) natural log, F = n_fft // 2 + 1
-    phase: Tensor  # (B, T, F) radians, not wrapped
+    direction: Tensor  # (B, T, F) complex, of absolute value 1 or a little less
+    phase: Tensor  # (B, T, F) radians, not wrapped; with a prior that of the pulses alone
+
+
+class Source(NamedTuple):
+    """Sound before the vocal tract: spectra (B, T, F), complex, equally strong per hertz."""
+
+    pulses: Tensor
+    noise: Tensor
+    voicing: Tensor  # (B, T, F) share of the pulses
 
 
 class MelInverse(nn.Module):
-    """Linear magnitudes whose mels are the given ones: a start that the network only refines.
+    """Linear magnitudes that have the given mels and the fine structure of a source.
 
-    The filters' pseudo-inverse has negative cells, which become holes in the logarithm: mean error of
-    the log magnitude .56 nats below 2 kHz. Spreading each band over its filter and then four
-    multiplicative updates keeps every cell positive: .37.
+    Multiplicative updates keep every cell positive. The filters' pseudo-inverse has negative cells, which
+    become holes in the logarithm: its mean error is .56 nats below 2 kHz, here .37.
 
     Source: FreeV (arXiv 2406.08196) for the idea; Lee and Seung 2001 for the updates (divergence).
     """
 
     filters: Tensor
-    spread: Tensor
+    height: Tensor
 
-    def __init__(self, mel: MelConfig, num_updates: int = 4) -> None:
+    def __init__(self, mel: MelConfig, num_updates: int = 5) -> None:
         super().__init__()
         num_bins = mel.n_fft // 2 + 1
         filters = torchaudio.functional.melscale_fbanks(
             num_bins, 0.0, mel.sample_rate / 2, mel.n_mels, mel.sample_rate
         )  # (F, M)
-        area = filters.sum(dim=0).clamp(min=1e-6)  # (M,): a narrow band may hold no bin at all
         height = filters.sum(dim=1).clamp(min=1e-3)  # (F,): bin 0 is in no band
         self.num_updates = num_updates
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("height", height, persistent=False)
-        self.register_buffer(
-            "spread", (filters / area / height[:, None]).T.contiguous(), persistent=False
-        )
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """(B, T, M) natural log -> (B, T, F) natural log, at least ln 1e-5."""
+    def forward(self, log_mel: Tensor, start: Tensor) -> Tensor:
+        """(B, T, M) natural log and positive magnitudes (B, T, F) -> (B, T, F) natural log, >= ln 1e-5."""
         mel = log_mel.clamp(max=MAX_LOG_MEL).exp()
-        magnitude = mel @ self.spread  # (B, T, F)
+        magnitude = start
         for _ in range(self.num_updates):
             ratio = mel / (magnitude @ self.filters).clamp(min=1e-9)  # (B, T, M)
-            magnitude = magnitude * (ratio @ self.filters.T) / self.height  # (B, T, F)
+            magnitude = magnitude * (ratio @ self.filters.T / self.height)  # (B, T, F)
         return magnitude.clamp(min=1e-5).log()
 
 
 class Vocoder(nn.Module):
-    """Vocos's backbone and inverse Fourier head, with an optional analytic start for the magnitude."""
+    """Vocos's backbone and inverse Fourier head; with `config.prior` on top of an analytic start.
+
+    The start: pulses at the pitch read from the mels and noise give the phase, `MelInverse` the
+    magnitude. The network turns the pulses' phases, corrects the magnitudes and shapes the noise in time;
+    all of that begins at exactly zero. Without a prior this is Vocos as published.
+    """
 
     def __init__(self, config: VocoderConfig, mel: MelConfig) -> None:
         super().__init__()
@@ -76,31 +95,49 @@ class Vocoder(nn.Module):
             mel.n_mels, config.dim, config.intermediate_dim, config.num_layers
         )
         self.head = ISTFTHead(config.dim, mel.n_fft, mel.hop_length, padding="center")
-        self.prior = MelInverse(mel) if config.prior else None
-        if self.prior is not None:
-            self._start_at_prior()
+        self.pitch: PitchPredictor | None = None
+        if config.prior:
+            self.pitch = PitchPredictor(config.pitch_dim, config.pitch_layers, mel)
+            self.inverse = MelInverse(mel)
+            self.shape = nn.Linear(config.dim, 3 + GAINS_PER_FRAME)
+            for layer in (self.head.out, self.shape):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
-    def _start_at_prior(self) -> None:
-        """Zeros the residual, and puts pulses in the middle of their frames: phase pi * bin."""
-        num_bins = self.mel.n_fft // 2 + 1
-        with torch.no_grad():
-            self.head.out.weight[:num_bins] = 0
-            self.head.out.bias[:num_bins] = 0
-            self.head.out.bias[num_bins:] = math.pi * (torch.arange(num_bins) % 2)
+    def spectrum(
+        self, log_mel: Tensor, pitch: Pitch | None = None, noise: Tensor | None = None
+    ) -> Spectrum:
+        """Magnitude and phase of every cell, differentiable.
 
-    def spectrum(self, log_mel: Tensor) -> Spectrum:
-        """Magnitude and phase of (B, T, M) log-mels, differentiable."""
-        hidden = self.backbone(log_mel.transpose(1, 2))  # (B, T, D)
-        log_magnitude, phase = self.head.out(hidden).chunk(2, dim=-1)  # (B, T, F) each
-        if self.prior is not None:
-            log_magnitude = log_magnitude + self.prior(log_mel)
-        return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), phase)
+        Args:
+            log_mel: (B, T, M) natural log, T >= 2.
+            pitch: the true pitch in training; read from the mels without it. Not used without a prior.
+            noise: (B, (T - 1) * hop_length) of unit variance; always the same without it.
+        """
+        if self.pitch is None:
+            hidden = self.backbone(log_mel.transpose(1, 2))  # (B, T, D)
+            log_magnitude, phase = self.head.out(hidden).chunk(2, dim=-1)  # (B, T, F) each
+            direction = torch.complex(phase.cos(), phase.sin())
+            return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), direction, phase)
+        if pitch is None:
+            pitch = self.pitch.predict(log_mel)
+        if noise is None:
+            noise = self._fixed_noise(log_mel)
+        hidden = self.backbone(((log_mel - MEL_MEAN) / MEL_STD).transpose(1, 2))  # (B, T, D)
+        residual, turn = self.head.out(hidden).chunk(2, dim=-1)  # (B, T, F) each
+        source = self._source(pitch, noise, self.shape(hidden))
+        turned = source.pulses * torch.complex(turn.cos(), turn.sin())
+        mixed = source.voicing * turned + (1 - source.voicing) * source.noise
+        # .05 is far below both (noise has an RMS of 20): between harmonics nothing is divided by zero.
+        size = (mixed.real.square() + mixed.imag.square() + 0.05**2).sqrt()
+        log_magnitude = self.inverse(log_mel, size) + residual
+        phase = source.pulses.angle() + turn
+        return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), mixed / size, phase)
 
     def waveform(self, spectrum: Spectrum) -> Tensor:
         """(B, (T - 1) * hop_length) of a spectrum as it is, differentiable; T >= 2."""
-        magnitude = spectrum.log_magnitude.exp().transpose(1, 2)  # (B, F, T)
-        phase = spectrum.phase.transpose(1, 2)
-        waveform: Tensor = self.head.istft(magnitude * (phase.cos() + 1j * phase.sin()))
+        cells = spectrum.log_magnitude.exp() * spectrum.direction
+        waveform: Tensor = self.head.istft(cells.transpose(1, 2))
         return waveform
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -116,100 +153,58 @@ class Vocoder(nn.Module):
 
         Returns:
             (B, (T - 1) * hop_length), about [-1, 1] but not limited to it; always the same for the same
-            input. The network's phase is made consistent by `config.griffin_lim_iterations` rounds of
-            fast Griffin-Lim.
+            input. The phase is made consistent by `config.griffin_lim_iterations` rounds of fast
+            Griffin-Lim.
         """
+        batch, num_frames, _ = log_mel.shape
+        if num_frames < 2:
+            return log_mel.new_zeros(batch, 0)
         spectrum = self.spectrum(log_mel)
         return refine_phase(
             spectrum.log_magnitude.exp(),
-            spectrum.phase,
+            spectrum.direction.angle(),
             self.mel,
             self.config.griffin_lim_iterations,
         )
 
+    def _fixed_noise(self, log_mel: Tensor) -> Tensor:
+        """(B, S) white noise, the same in every row and call."""
+        num_samples = (log_mel.shape[1] - 1) * self.mel.hop_length
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        noise = torch.randn(num_samples, generator=generator).to(log_mel)
+        return noise.expand(log_mel.shape[0], -1)
 
-def load_vocos(config_path: str | Path, weights_path: str | Path) -> Vocoder:
-    """A vocoder from a checkpoint of the package vocos, such as charactr/vocos-mel-24khz.
-
-    Args:
-        config_path: its config.yaml. Only mel features, VocosBackbone and a centred ISTFTHead are read;
-            no class named in it is imported.
-        weights_path: its pytorch_model.bin, read without unpickling any object.
-
-    Raises:
-        CheckpointNotFoundError: a file is missing.
-        CheckpointFormatError: another architecture, or weights that do not fit it.
-    """
-    for path in (Path(config_path), Path(weights_path)):
-        if not path.is_file():
-            raise CheckpointNotFoundError(f"There is no file {path}. Vocos needs both its files.")
-    config, mel = _read_vocos_config(Path(config_path))
-    try:
-        state = torch.load(weights_path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointFormatError(f"{weights_path} is not a file of tensors: {error}") from error
-    # The feature extractor's window and filters follow from the config: audio.mel makes its own.
-    state = {k: v for k, v in state.items() if not k.startswith("feature_extractor.")}
-    vocoder = Vocoder(config, mel)
-    try:
-        vocoder.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckpointFormatError(
-            f"{weights_path} does not fit {config_path}: {error}"
-        ) from error
-    return vocoder.eval()
-
-
-def _read_vocos_config(path: Path) -> tuple[VocoderConfig, MelConfig]:
-    """Sizes from a config.yaml of vocos, whose defaults stand in where it is silent."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointFormatError(f"{path} is not YAML: {error}") from error
-    features = _init_args(data, "feature_extractor", "MelSpectrogramFeatures", path)
-    backbone = _init_args(data, "backbone", "VocosBackbone", path)
-    head = _init_args(data, "head", "ISTFTHead", path)
-    mel = MelConfig(
-        sample_rate=features.get("sample_rate", 24000),
-        n_fft=features.get("n_fft", 1024),
-        hop_length=features.get("hop_length", 256),
-        n_mels=features.get("n_mels", 100),
-    )
-    expected = {"n_fft": mel.n_fft, "hop_length": mel.hop_length, "padding": "center"}
-    found = {"padding": "same", **head}
-    wrong = [k for k, v in expected.items() if found.get(k) != v]
-    if features.get("padding", "center") != "center":
-        raise CheckpointFormatError(f"{path}: features must have padding 'center'.")
-    if wrong:
-        raise CheckpointFormatError(
-            f"{path}: head.{wrong[0]} is {found.get(wrong[0])!r}; it must be {expected[wrong[0]]!r}."
+    def _source(self, pitch: Pitch, noise: Tensor, shape: Tensor) -> Source:
+        """Spectra of pulses and of noise that follows `shape` (B, T, 3 + gains) in time."""
+        hop = self.mel.hop_length
+        phase = sample_phase(pitch, self.mel)  # (B, S)
+        pulses = pulse_train(phase, between_frames(pitch.f0, hop), self.mel.sample_rate)
+        border, in_phase, across = shape[..., :3].unbind(dim=-1)  # (B, T) each
+        gains = shape[..., 3:].flatten(1)  # (B, T * gains)
+        gains = nn.functional.interpolate(
+            gains[:, None], scale_factor=hop // GAINS_PER_FRAME, mode="linear"
         )
-    if backbone.get("adanorm_num_embeddings") is not None:
-        raise CheckpointFormatError(f"{path}: a backbone with adanorm reads codes, not log-mels.")
-    try:
-        config = VocoderConfig(
-            dim=backbone["dim"],
-            intermediate_dim=backbone["intermediate_dim"],
-            num_layers=backbone["num_layers"],
-            prior=False,
-            griffin_lim_iterations=0,
+        gains = gains[:, 0, hop // 2 : hop // 2 + noise.shape[1]]  # (B, S)
+        # Breath is not even: it is loudest when the folds are open, once a period.
+        rhythm = (
+            between_frames(in_phase, hop) * phase.cos() + between_frames(across, hop) * phase.sin()
         )
-    except KeyError as error:
-        raise CheckpointFormatError(f"{path}: backbone lacks the key {error}.") from error
-    return config, mel
+        gains = gains + between_frames(pitch.voiced, hop) * rhythm
+        noise = noise * gains.clamp(-4, 4).exp()
+        highest = VOICED_UP_TO_HZ * 2 ** border.tanh()  # (B, T) an octave down or up
+        hertz = torch.linspace(0, self.mel.sample_rate / 2, self.mel.n_fft // 2 + 1).to(shape)
+        below = torch.sigmoid((highest[..., None] - hertz) / CROSSING_HZ)  # (B, T, F)
+        voicing = pitch.voiced[..., None] * below
+        return Source(self._stft(pulses), self._stft(noise), voicing)
 
-
-def _init_args(data: Any, part: str, class_name: str, path: Path) -> dict[str, Any]:
-    """The `init_args` of one part, whose class must be `class_name`."""
-    section = data.get(part) if isinstance(data, dict) else None
-    if not isinstance(section, dict):
-        raise CheckpointFormatError(f"{path} has no section {part!r}.")
-    found = str(section.get("class_path", ""))
-    if found.rsplit(".", 1)[-1] != class_name:
-        raise CheckpointFormatError(
-            f"{path}: {part} is {found!r}; only {class_name} can be read here."
+    def _stft(self, waveform: Tensor) -> Tensor:
+        """(B, S) -> (B, T, F), complex, with zeros around the ends."""
+        spectrum = torch.stft(
+            waveform,
+            self.mel.n_fft,
+            self.mel.hop_length,
+            window=self.head.istft.window,
+            pad_mode="constant",
+            return_complex=True,
         )
-    arguments = section.get("init_args") or {}
-    if not isinstance(arguments, dict):
-        raise CheckpointFormatError(f"{path}: {part}.init_args must be a mapping.")
-    return arguments
+        return spectrum.transpose(1, 2)
