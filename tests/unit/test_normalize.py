@@ -211,6 +211,31 @@ CASES = {
     "-$5 and 10p": "minus five dollars and ten pence",
     "12 o'clock, 1/3rd, 120/80": "twelve o'clock, one third, one hundred and twenty over eighty",
     "ISBN 978-3-16-148410-0": "ISBN nine seven eight, three, one six, one four eight four one zero, zero",
+    # One for each rule that the cases above do not need
+    "```py\nx\n```": "x.",
+    "> 5 of them": "five of them",
+    "Ask www.foo.bar/x now.": "Ask W-W-W dot foo dot bar slash x now.",
+    "Due 25.12.2023.": "Due December twenty-fifth, twenty twenty-three.",
+    "Sept 11 was. On 3 Feb it was. In Jan. we were.": (
+        "September eleventh was. On the third of February it was. In January we were."
+    ),
+    "AD 79, 1990 - 1995, 9:00 - 17:30": (
+        "A-D seventy-nine, nineteen ninety to nineteen ninety-five, nine o'clock to seventeen thirty"
+    ),
+    "+44 20 7946 0958": "plus four four, two zero, seven nine four six, zero nine five eight",
+    "+442079460958": "plus four four two zero seven nine four six zero nine five eight",
+    "020 7946 0958": "zero two zero, seven nine four six, zero nine five eight",
+    "555-1234": "five five five, one two three four",
+    "Mr Lee, Gen. Lee, the Mt. Etna": "Mister Lee, General Lee, the Mount Etna",
+    "5k people, 2M more, 10x faster": "five thousand people, two million more, ten times faster",
+    "5-3=2, 3 – 5, a < b -> c, 3*4": (
+        "five minus three equals two, three to five, a less than b to c, three times four"
+    ),
+    "In <5 minutes, +5": "In less than five minutes, plus five",
+    "Saw VI and the WHO": "Saw six and the W-H-O",
+    "g++ got an A+": "g plus plus got an A- plus",
+    "Well……ok,, so • it ~ is ^": "Well…ok, so, it is",
+    "**5** ~~and~~ __init__ *a": "five and init a",
 }
 
 

@@ -161,7 +161,6 @@ RULES = (
         rf"\b({any_of(_BEFORE_NUMBER)})\. ?(?=\d)".replace("(", "((?i:", 1).replace(")", "))", 1),
         _before_number,
     ),
-    rule(rf"\b({any_of(_STREETS.keys() - {'St', 'Dr'})})\.(?!\w)", _word_of(_STREETS)),
     rule(rf"\b({any_of(_DOTTED)})\.(?!\w)", _word_of(_DOTTED)),
     rule(rf"(?<![\w/])({any_of(_UNDOTTED)})(?:(?<=/)|\b)\.?(?![\w/])", _word_of(_UNDOTTED)),
     rule(r"(?<![\w.])(?:[A-Za-z]\.){2,8}(?!\w)", _initials),

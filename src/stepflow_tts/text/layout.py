@@ -30,9 +30,6 @@ RULES = (
     rule(r"(?<=[\w.,;!?\"')])\[\^?\d{1,3}\]", dropped),  # note mark, as in Wikipedia
     rule(r"</?[A-Za-z](?!ttps?:)[^<>\n]{0,300}>", _tag),
     rule(r"<!--[^\n]{0,300}?-->", dropped),
-    rule(r"\*{2,3}|~~|`{1,3}", dropped),
-    rule(r"(?<![\w*])\*(?=[^\s*])|(?<=[^\s*])\*(?![\w*])", dropped),
-    rule(r"_{2,}|(?<!\w)_(?=\w)|(?<=[^\W_])_(?!\w)", dropped),
     rule(r"^ ?\||\| ?$", dropped),
     rule(r"\|", lambda _: ","),
 )

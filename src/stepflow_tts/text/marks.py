@@ -31,10 +31,7 @@ def _loudest(found: re.Match[str]) -> str:
 
 RULES = (
     rule(r"(?<!\w)[:;=8][-']?[()DPpOo](?!\w)", dropped),  # emoticon
-    rule(r"(?<=\w)\+\+", lambda _: " plus plus"),
     rule(r"\b[ACDFGJQ](#)(?!\w)", lambda _: " sharp", group=1),
-    rule(r"\b[A-F](\+)(?!\w)", lambda _: " plus", group=1),
-    rule(r"(?<!\w)#(?= ?\d)", lambda _: "number "),
     rule(r"(?<!\w)#(?=[A-Za-z])", lambda _: "hashtag "),
     rule(r"(?<=\w)/(?=or\b)", lambda _: " "),
     rule(r"\.(?: ?\.)+", lambda _: "…"),
@@ -44,7 +41,6 @@ RULES = (
     rule(r"-{2,}|—{2,}", lambda _: "—"),
     rule(r"(?<=\s)[-–](?=\s)", lambda _: "—"),
     rule(r"(?<=\w)–(?=\w)", lambda _: "-"),
-    rule(r"[→]|(?<=\s)[-=]+>(?=\s)", lambda _: "to"),
     rule(r"(?<=\w)_(?=\w)", lambda _: " "),
     rule(r"[•]", lambda _: ","),
     rule(r"[*_~^`<>|·←¡¿]", dropped),

@@ -89,10 +89,6 @@ RULES = (
         lambda found: _amount(found[3], found[1], found[2]),
     ),
     rule(
-        rf"(?<![\w.,])({NUMBER}) ?¢",
-        lambda found: f"{numbers.spoken(found[1])} cent{'' if found[1] == '1' else 's'}",
-    ),
-    rule(
         r"(?<![\w.,])(\d{1,2})p\b",
         lambda found: f"{numbers.spoken(found[1])} {'penny' if found[1] == '1' else 'pence'}",
     ),

@@ -1,4 +1,4 @@
-"""Rules for percent, fractions, ranges, arithmetic, ordinals and plain numbers."""
+"""Rules for fractions, ranges, arithmetic, ordinals and plain numbers."""
 
 import re
 
@@ -38,14 +38,6 @@ _SIGNS = {
     "->": "to",
     "=>": "to",
 }
-_RANGE = rf"({NUMBER})(?: ?[-–] ?({NUMBER}))?"
-
-
-def _percent(found: re.Match[str]) -> str:
-    """Such as "five to ten percent"."""
-    first, second = found.groups()
-    words = f"{numbers.spoken(first)} to " if second else ""
-    return f"{words}{numbers.spoken(second or first)} percent"
 
 
 def _fraction(found: re.Match[str]) -> str:
@@ -96,7 +88,6 @@ def _power(found: re.Match[str]) -> str:
 
 RULES = (
     rule(r"(?<![\w.,$])401\(?k\)?(?!\w)", lambda _: "four oh one K"),
-    rule(rf"(?<![\w.,]){_RANGE} ?%", _percent),
     rule(r"(?<![\w./,-])(\d{1,3})[ -]([1-9])/([2-9]|1\d)(?![\w/]|[.,]\d)", _mixed),
     rule(r"(?<![\w./,])(\d{1,2}(?:\.\d{1,2})?)/10(?![\w/]|[.,]\d)", _out_of_ten),
     rule(r"(?<![\w./,])(\d{1,3})/([1-9]\d{0,2})(?:rds?|ths?|nds?)?(?![\w/]|[.,]\d)", _fraction),
@@ -120,7 +111,6 @@ RULES = (
     rule(r"(?<=[\w)] )([<>!=]=|[-=]>|[+=<>*/×÷])(?= [-\w(.])", _sign, group=1),
     rule(r"(?<=[\d)])(==|[+=*×÷])(?=[\d(.-])", _sign, group=1),
     rule(r"(?<![\w<>=])([<>]=?)(?= ?\.?\d)", _sign, group=1),
-    rule(r"(?<!\w)\+(?=\.?\d)", lambda _: "plus "),
     rule(r"([≤≥≠≈±×÷√∞→])", _sign),
     rule(r"~(?= ?[$£€]?\.?\d)", lambda _: "about "),
     rule(r"(?<=[\w)])\^(?=[\w(-])", lambda _: " to the power of "),
