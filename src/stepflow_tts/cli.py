@@ -204,7 +204,7 @@ def _read_text(args: argparse.Namespace) -> str:
     except OSError as error:
         raise TextError(f"Cannot read the text {args.file}: {error.strerror}.") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         name = args.file or "standard input"
         raise TextError(

@@ -40,7 +40,7 @@ def model(checkpoint_folder: Path) -> list[str]:
 def start(*arguments: str, **pipes: int) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "stepflow_tts", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **pipes)
 
 
@@ -251,7 +251,7 @@ def test_pipes(model: list[str]) -> None:
 
 
 def test_reader_that_leaves_is_no_traceback(model: list[str]) -> None:
-    with start("say", TEXT, "-o", "-", *model, stdout=subprocess.PIPE) as process:
+    with start("voices", *model, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
