@@ -8,7 +8,8 @@ VOICES := src/stepflow_tts/weights/voices
 VOICE ?= $(firstword $(wildcard $(VOICES)/*.wav $(VOICES)/*.flac $(VOICES)/*.safetensors))
 OUT ?= hello.wav
 
-SOURCES := pyproject.toml README.md LICENSE $(shell find src -type f -not -name '*.pyc')
+# Folders count too: their time changes when a file in them is removed.
+SOURCES := pyproject.toml README.md LICENSE $(shell find src -not -name '*.pyc' -not -name __pycache__)
 
 # --no-compile: torch brings 15 000 Python files; compiling them makes 1 minute 3 on two cores.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check

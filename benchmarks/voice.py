@@ -39,7 +39,9 @@ def speak(args: argparse.Namespace) -> None:
         reference = (args.pairs.parent / name).resolve()
         if reference not in voices:
             voices[reference] = tts.encode_voice(reference)
-            tts.synthesize("Ready.", voices[reference], **options)  # its keys and values, outside the timing
+            tts.synthesize(
+                "Ready.", voices[reference], **options
+            )  # its keys and values, outside the timing
         evaluations.clear()
         start = time.perf_counter()
         speech = tts.synthesize(text, voices[reference], **options)
@@ -82,11 +84,15 @@ def deletions_insertions(text: str, heard: str) -> tuple[int, int]:
 def record(args: argparse.Namespace) -> None:
     scores = json.loads(args.scores.read_text())
     texts = [line.split("\t")[1] for line in (args.out / "list.tsv").read_text().splitlines()]
-    edits = [deletions_insertions(t, r["heard"]) for t, r in zip(texts, scores["rows"], strict=True)]
+    edits = [
+        deletions_insertions(t, r["heard"]) for t, r in zip(texts, scores["rows"], strict=True)
+    ]
     num_words = sum(r["words"] for r in scores["rows"])
     line = {
         "date": datetime.date.today().isoformat(),
-        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
+        "commit": subprocess.check_output(
+            ["git", "rev-parse", "--short", "HEAD"], text=True
+        ).strip(),
         "hours": args.hours,
         "updates": args.updates,
         "note": args.note,
