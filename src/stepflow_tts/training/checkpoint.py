@@ -48,8 +48,10 @@ def load_state(
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise CheckpointFormatError(f"{path} is not a training state: {error}.") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointFormatError(
+            f"{path} is not a training state: {error}. Remove it to start this run anew."
+        ) from error
     _load(ema, _part(tensors, "ema/"), path)
     for name, module in modules.items():
         _load(module, _part(tensors, f"{name}/"), path)
