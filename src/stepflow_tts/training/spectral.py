@@ -41,7 +41,7 @@ def _window(length: int, device: torch.device) -> Tensor:
 
 def stft(waveform: Tensor, resolution: Resolution) -> Tensor:
     """The centred complex spectrum (B, T, F) of (B, S); zeros around the ends; F = n_fft // 2 + 1."""
-    return torch.stft(
+    spectrum: Tensor = torch.stft(
         waveform,
         resolution.n_fft,
         resolution.hop_length,
@@ -50,6 +50,7 @@ def stft(waveform: Tensor, resolution: Resolution) -> Tensor:
         pad_mode="constant",
         return_complex=True,
     ).transpose(1, 2)
+    return spectrum
 
 
 def magnitude(spectrum: Tensor, floor: float = 1e-4) -> Tensor:
