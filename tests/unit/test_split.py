@@ -76,8 +76,17 @@ def test_numbers_and_abbreviations_are_not_cut(whole: str) -> None:
 
 
 def test_a_list_number_is_not_cut_off() -> None:
-    item = "1. The first item of a list that goes on for long enough to stand alone here."
+    item = "1. The first item of a list that goes on for long enough to stand alone" + " here" * 20
+    assert len(item) > TYPICAL
     assert sentences(item) == [item]
+
+
+def test_the_longest_sentence_stays_whole_and_one_more_character_does_not() -> None:
+    words = "abcd " * (LONGEST // 5 - 1)
+    whole = f"{words}abcd."
+    assert len(whole) == LONGEST
+    assert texts(whole) == [whole]
+    assert len(texts(f"{words}abcde.")) == 2
 
 
 @pytest.mark.parametrize("end", [".", "!", "?", "…", "...", "?!", '."', ".)", "!'"])
@@ -96,7 +105,7 @@ def test_long_sentences_are_cut_at_clauses_evenly() -> None:
 
 def test_without_clauses_cuts_come_before_conjunctions_then_between_words() -> None:
     words = "many things of no great use at all " * 4
-    first, second = split(f"{words}because {words}".strip())
+    first, second = split(f"{words[:105]}because {words}{words[:35]}".strip())
     assert second.text.startswith("because many")
     assert first.pause_seconds == WORD_PAUSE
     parts = texts("word " * 100)

@@ -129,7 +129,7 @@ def _by_category(letter: str, unspoken: Counter[str]) -> str:
         unspoken[script] += 1
         return " "
     if category[0] == "Z":
-        return "" if letter == "\u200b" else " "
+        return " "
     if category[0] == "C" or letter[0] in _EMOJI_GLUE or category[0] == "M":
         return ""
     if category[0] == "N":
