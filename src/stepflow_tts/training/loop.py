@@ -23,7 +23,7 @@ from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
-MAX_SKIPPED = 10  # updates in a row; a single one was seen in 850 and never again at the same place
+MAX_SKIPPED = 10  # updates of one module in a row
 
 
 class Loss(NamedTuple):
@@ -96,13 +96,14 @@ def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") 
     state_path = folder / STATE_FILE
     step = load_state(state_path, modules, ema, optimizers) if state_path.exists() else 0
     log = _Log(folder / "losses.csv", step)
-    saved_at, skipped = time.monotonic(), 0
+    saved_at = time.monotonic()
+    skipped: dict[str, int] = defaultdict(int)
     with _stop_signals() as stopped:
         while step < config.num_updates and not stopped:
             for loss in _losses(task, step, config.precision, device):
                 norm = _update(loss, modules[loss.module], optimizers[loss.module], config, step)
-                skipped = 0 if math.isfinite(norm) else skipped + 1
-                _check_skipped(skipped, loss, step)
+                skipped[loss.module] = 0 if math.isfinite(norm) else skipped[loss.module] + 1
+                _check_skipped(skipped[loss.module], loss, step)
                 log.add(loss.logs | {f"norm_{loss.module}": norm})
             _average(ema, next(iter(modules.values())), step, config.ema_decay)
             step += 1
