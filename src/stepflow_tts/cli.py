@@ -185,7 +185,7 @@ def _gather(pieces: "Iterator[Speech]", text: str) -> "Speech":
     told = time.monotonic()
     for piece in pieces:
         done.append(piece)
-        if time.monotonic() - told > PROGRESS_SECONDS:
+        if len(done) < total and time.monotonic() - told > PROGRESS_SECONDS:
             told = time.monotonic()
             spoken = sum(p.duration_seconds for p in done)
             print(f"{len(done)} of {total} chunks, {spoken:.0f} s of speech", file=sys.stderr)
