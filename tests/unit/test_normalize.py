@@ -209,6 +209,7 @@ CASES = {
     "Note[1] this <!-- no --> here.": "Note this here.",
     "US$5, C$3 and 7 EUR": "five US dollars, three Canadian dollars and seven euros",
     "-$5 and 10p": "minus five dollars and ten pence",
+    "$5.5 or $2.999": "five point five dollars or two point nine nine nine dollars",
     "12 o'clock, 1/3rd, 120/80": "twelve o'clock, one third, one hundred and twenty over eighty",
     "ISBN 978-3-16-148410-0": "ISBN nine seven eight, three, one six, one four eight four one zero, zero",
     # One for each rule that the cases above do not need
