@@ -220,7 +220,7 @@ class StepFlowTTS:
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Check and plan at once, then make chunk after chunk."""
         chosen = self._voice(voice)
-        spoken = self._language(language or chosen.language)
+        spoken = self._language(chosen.language if language is None else language)
         plan = self._plan(text, spoken)
         context = self._context(chosen)
         return self._chunks(plan, context, options)

@@ -307,7 +307,7 @@ def test_text_in_a_script_that_is_not_spoken(tts: StepFlowTTS, text: str) -> Non
 
 def test_a_megabyte_of_text(tts: StepFlowTTS) -> None:
     with pytest.raises(TextError, match=r"1000000 characters; 100000 are allowed"):
-        tts.synthesize("Hello. " * 142_857 + "H")
+        tts.stream("Hello. " * 142_857 + "H")
 
 
 @pytest.mark.parametrize(
@@ -332,6 +332,7 @@ def test_a_megabyte_of_text(tts: StepFlowTTS) -> None:
         ({"seed": 0.5}, r"seed is 0\.5"),
         ({"language": "de"}, "'de'"),
         ({"language": 5}, "5"),
+        ({"language": ""}, "''"),
         ({"voice": "carol"}, "no voice 'carol'. Choose one of: anna, ben"),
     ],
 )

@@ -1,5 +1,6 @@
 """Checkpoint folders: what is read back equals what was written, and damage is named."""
 
+import errno
 import hashlib
 import json
 import os
@@ -144,6 +145,19 @@ def test_a_failed_save_leaves_no_file(checkpoint_folder: Path, tmp_path: Path) -
 
     with pytest.raises(CheckpointFormatError, match=r"null_style.*7e\+04.*float32"):
         save(tmp_path / "new", checkpoint)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_file(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_to_a_full_disk(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stepflow_tts.hub.write_atomic", write_to_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path / "new", load_checkpoint(checkpoint_folder))
 
     assert list(tmp_path.iterdir()) == []
 

@@ -145,6 +145,17 @@ def test_words_that_come_out_silent(checkpoint: Checkpoint) -> None:
         chunk_of(checkpoint)
 
 
+def test_bands_below_the_floor_are_at_the_floor(checkpoint: Checkpoint) -> None:
+    takes = []
+    for depth in (-100.0, -1000.0):
+        with torch.no_grad():
+            checkpoint.model.dit.out.bias[60:100] = depth
+            checkpoint.model.dit.out.bias[160:] = depth  # two frames make a token
+        takes.append(chunk_of(checkpoint))
+
+    assert torch.equal(*takes)
+
+
 def test_words_that_come_out_far_too_loud_stay_within_one(checkpoint: Checkpoint) -> None:
     with torch.no_grad():
         checkpoint.model.dit.out.bias.fill_(3.0)
