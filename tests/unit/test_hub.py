@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -361,3 +362,16 @@ def test_an_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_revision_is_for_the_hub_only(checkpoint_folder: Path) -> None:
     with pytest.raises(OptionError, match=r"revision='v1'.*local folder"):
         resolve(checkpoint_folder, revision="v1")
+
+
+def test_no_source_is_the_bundled_checkpoint(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepflow_tts.hub.importlib.resources.files", lambda package: tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match="no bundled checkpoint"):
+        resolve(None)
+
+    shutil.copytree(checkpoint_folder, tmp_path / "weights")
+    assert resolve(None) == tmp_path / "weights"
+    with pytest.raises(OptionError, match=r"revision='v1'.*the bundled one"):
+        resolve(None, revision="v1")
