@@ -16,7 +16,7 @@ from stepflow_tts.config import MelConfig
 from stepflow_tts.errors import CheckpointFormatError, InputError
 from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import BOS, EOS, Tokenizer
-from stepflow_tts.training.align import AlignConfig, align, reject, spoken_form
+from stepflow_tts.training.align import AlignConfig, align, reject, settle, spoken_form
 from stepflow_tts.training.aligner_data import (
     CROP_FRAMES,
     IGNORED,
@@ -171,13 +171,15 @@ def test_stress_marks_and_punctuation_are_optional_and_phones_are_not():
     ]
 
 
-def test_capitals_are_not_spelled_out():
+def test_capitals_are_not_spelled_out_and_ends_stay_as_they_are():
     assert phonemize(spoken_form("HE SAW US"), "en-us") == phonemize("he saw us", "en-us")
-    assert phonemize(spoken_form("He saw the US"), "en-us") != phonemize("he saw the us", "en-us")
+    assert phonemize(spoken_form("He saw US"), "en-us") != phonemize("he saw us", "en-us")
+    assert spoken_form("he saw us?") == "he saw us?"
+    assert spoken_form("he saw us.") == "he saw us."
 
 
 def test_thresholds():
-    config = AlignConfig(least_score=-2.0, least_window=-3.0, phones_a_second=(5.0, 25.0))
+    config = AlignConfig(least_fit=-2.0, least_window=-3.0, phones_a_second=(5.0, 25.0))
     good = Score(-1.0, -2.0, 12.0)
     assert reject(good, config) is None
     reasons = {
@@ -271,13 +273,14 @@ def test_a_prepared_folder_from_end_to_end(folder, caplog):
     assert [after[f"u{i}"].dropped for i in (14, 15, 16, 17)] == [
         "text does not fit the sound",
         "too short for its text",
-        "no text",
+        "text cannot be spoken",
         "no text",
     ]
     assert report.dropped == {
         "text does not fit the sound": 1,
         "too short for its text": 1,
-        "no text": 2,
+        "text cannot be spoken": 1,
+        "no text": 1,
     }
     assert after["u17"] == before["u17"]
 
@@ -291,7 +294,9 @@ def test_a_second_run_changes_nothing(folder):
     assert (folder / ALIGNER_FILE).stat().st_mtime_ns == weights
 
 
-def test_a_blind_aligner_is_refused_and_nothing_is_written(folder):
+def test_a_blind_aligner_is_refused_and_no_recording_gets_durations(folder):
+    assert settle(folder) == 12
+    assert settle(folder) == 0
     state = perfect_aligner().state_dict()
     state["head.1.weight"].zero_()
     save_file(state, folder / ALIGNER_FILE, {"symbols": json.dumps(SYMBOLS)})

@@ -9,6 +9,8 @@ from stepflow_tts.text.tokenizer import BOS, EOS
 from stepflow_tts.training.aligner_model import PAUSE
 from stepflow_tts.training.forced_alignment import (
     best_path,
+    find_path,
+    score_of,
     share_pauses,
     token_scores,
     with_commas,
@@ -89,3 +91,30 @@ def test_pauses_go_to_punctuation(symbols, durations, expected):
     assert shared == expected
     assert sum(shared) == sum(durations)
     assert share_pauses(symbols, shared) == expected  # what is shared stays as it is
+
+
+def test_score_of_an_alignment():
+    fit = np.zeros(188)
+    fit[100:147] = -2.0  # half a second that does not fit
+    fit[10] = -47.0
+    symbols, durations = [BOS, "a", "ː", " ", "b", ".", EOS], [20, 40, 10, 18, 44, 36, 20]
+    score = score_of(fit, durations, symbols)
+    assert score.mean == pytest.approx(-(94 + 47) / 188)
+    assert score.window == pytest.approx(-2.0)
+    assert score.phones_a_second == pytest.approx(2 / 94 * 93.75)
+
+
+def test_phones_last_three_frames_where_there_is_room():
+    symbols, ids = [BOS, "a", "b", EOS], [0, 2, 3, 1]
+    posteriors = np.full((9, 4), -5.0, np.float32)
+    posteriors[:, 2] = -0.1  # all of it sounds like "a"
+    assert find_path(posteriors, ids, symbols).durations == [0, 6, 3, 0]
+    assert find_path(posteriors[:4], ids, symbols).durations == [0, 3, 1, 0]
+    assert find_path(posteriors[:1], ids, symbols) is None
+
+
+def test_a_quote_after_a_space_is_a_pause_already():
+    symbols = [BOS, "a", " ", '"', "b", EOS]
+    assert with_commas(symbols, [5, 5, 30, 0, 5, 5])[0] == symbols
+    symbols = [BOS, "a", '"', " ", "b", EOS]
+    assert with_commas(symbols, [5, 5, 0, 30, 5, 5])[0] == symbols

@@ -18,7 +18,7 @@ from stepflow_tts.errors import CheckpointFormatError
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.training.aligner_data import IGNORED, Labelled, as_recorded, crop, frame_labels
 from stepflow_tts.training.aligner_model import Aligner, is_optional, log_posteriors
-from stepflow_tts.training.forced_alignment import best_path, token_scores
+from stepflow_tts.training.forced_alignment import find_path
 from stepflow_tts.training.loop import LoopConfig, Loss, step_generator, train
 
 ALIGNER_FILE = "aligner.safetensors"
@@ -177,14 +177,13 @@ def check_boundaries(
         if degrade_seed is not None:
             mel = as_recorded(mel[None], step_generator(degrade_seed, i))[0]
         symbols = [tokenizer.symbols[k] for k in u.token_ids]
-        optional = [is_optional(s) for s in symbols]
         posteriors = log_posteriors(model, mel).numpy()
-        path = best_path(token_scores(posteriors, u.token_ids, symbols), optional)
+        path = find_path(posteriors, u.token_ids, symbols)
         if path is None:
             continue
         found = np.cumsum(path.durations) - path.durations
         true = np.cumsum(u.durations) - u.durations
-        errors += np.abs(found - true)[~np.array(optional)].tolist()
+        errors += np.abs(found - true)[~np.array([is_optional(s) for s in symbols])].tolist()
     ms = np.array(errors) * FRAME_MS
     return BoundaryCheck(
         len(ms),
