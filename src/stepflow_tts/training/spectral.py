@@ -73,7 +73,9 @@ def stft_loss(predicted: Tensor, target: Tensor, resolution: Resolution) -> Tens
     """
     p = magnitude(stft(predicted, resolution))
     t = magnitude(stft(target, resolution))
-    convergence = (p - t).norm() / t.norm().clamp(min=1e-3)
+    convergence: Tensor = torch.linalg.vector_norm(p - t) / torch.linalg.vector_norm(t).clamp(
+        min=1e-3
+    )
     return convergence + (p.log() - t.log()).abs().mean()
 
 
