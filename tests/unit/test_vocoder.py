@@ -95,6 +95,29 @@ def test_decode_is_finite_for_any_level(value: float) -> None:
         assert vocoder.decode(torch.full((1, 20, 100), value)).isfinite().all()
 
 
+@pytest.mark.parametrize("prior", [True, False])
+def test_magnitudes_are_limited(prior: bool) -> None:
+    vocoder = small_vocoder(prior=prior)
+    with torch.no_grad():
+        vocoder.head.out.bias[:513] = 200.0
+    spectrum = vocoder.spectrum(torch.zeros(1, 20, 100))
+    assert spectrum.log_magnitude.max().item() == pytest.approx(math.log(100))
+
+
+def test_noise_has_no_certain_phase() -> None:
+    vocoder = small_vocoder()
+    pitch = Pitch(
+        torch.full((1, 40), 140.0), integrate(torch.full((1, 40), 140.0), MEL), torch.ones(1, 40)
+    )
+    certainty = vocoder.spectrum(torch.zeros(1, 40, 100), pitch).certainty[:, 4:-4]
+    assert certainty[..., :150].square().mean().sqrt().item() == pytest.approx(
+        1, rel=0.1
+    )  # to 3.5 kHz
+    assert certainty[..., 300:].max() < 0.01  # above 7 kHz
+    silent = pitch._replace(voiced=torch.zeros(1, 40))
+    assert vocoder.spectrum(torch.zeros(1, 40, 100), silent).certainty.max() == 0
+
+
 def test_carry_draws_lines_between_what_is_known() -> None:
     values = torch.tensor([[9.0, 1.0, 9.0, 9.0, 4.0, 9.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]])
     known = torch.tensor([[False, True, False, False, True, False], [False] * 6])

@@ -27,6 +27,7 @@ NOISE_SEED = 0  # of the noise that a listener gets: the same mels always sound 
 
 VOICED_UP_TO_HZ = 4000.0  # pulses below, noise above; 3000 and 5500 sounded no better
 CROSSING_HZ = 400.0  # how slowly one gives way to the other
+NOISE_RMS = 20.0  # of the cells of white noise and, on average, of pulses
 GAINS_PER_FRAME = 8  # of the noise, 1.3 ms each: bursts are shorter than a frame
 
 
@@ -36,6 +37,7 @@ class Spectrum(NamedTuple):
     log_magnitude: Tensor  # (B, T, F) natural log, F = n_fft // 2 + 1
     direction: Tensor  # (B, T, F) complex, of absolute value 1 or a little less
     phase: Tensor  # (B, T, F) radians, not wrapped; with a prior that of the pulses alone
+    certainty: Tensor  # (B, T, F) how much of the phase can be known: 0 in noise, 1 on average
 
 
 class Source(NamedTuple):
@@ -118,7 +120,8 @@ class Vocoder(nn.Module):
             hidden = self.backbone(log_mel.transpose(1, 2))  # (B, T, D)
             log_magnitude, phase = self.head.out(hidden).chunk(2, dim=-1)  # (B, T, F) each
             direction = torch.complex(phase.cos(), phase.sin())
-            return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), direction, phase)
+            certainty = torch.ones_like(phase)
+            return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), direction, phase, certainty)
         if pitch is None:
             pitch = self.pitch.predict(log_mel)
         if noise is None:
@@ -128,11 +131,13 @@ class Vocoder(nn.Module):
         source = self._source(pitch, noise, self.shape(hidden))
         turned = source.pulses * torch.complex(turn.cos(), turn.sin())
         mixed = source.voicing * turned + (1 - source.voicing) * source.noise
-        # .05 is far below both (noise has an RMS of 20): between harmonics nothing is divided by zero.
+        # .05 is far below both: between harmonics nothing is divided by zero.
         size = (mixed.real.square() + mixed.imag.square() + 0.05**2).sqrt()
         log_magnitude = self.inverse(log_mel, size) + residual
         phase = source.pulses.angle() + turn
-        return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), mixed / size, phase)
+        # Between harmonics and above the border the phase is chance: measured there, it drowns the rest.
+        certainty = (source.voicing * source.pulses.abs()).detach() / NOISE_RMS
+        return Spectrum(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE), mixed / size, phase, certainty)
 
     def waveform(self, spectrum: Spectrum) -> Tensor:
         """(B, (T - 1) * hop_length) of a spectrum as it is, differentiable; T >= 2."""
@@ -156,9 +161,6 @@ class Vocoder(nn.Module):
             input. The phase is made consistent by `config.griffin_lim_iterations` rounds of fast
             Griffin-Lim.
         """
-        batch, num_frames, _ = log_mel.shape
-        if num_frames < 2:
-            return log_mel.new_zeros(batch, 0)
         spectrum = self.spectrum(log_mel)
         return refine_phase(
             spectrum.log_magnitude.exp(),

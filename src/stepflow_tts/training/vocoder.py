@@ -232,10 +232,7 @@ class VocoderTask:
         # Measured against the spectrum itself, not the waveform: there an unsure phase makes a lower
         # magnitude pay, and the network then ends below its own prior.
         log_error = (spectrum.log_magnitude.clamp(min=math.log(1e-4)) - size.log()).abs().mean()
-        weight = size.sqrt()
-        if self.vocoder.pitch is not None:  # what is noise has no phase that a mel could tell
-            weight = weight * batch.pitch.voiced[..., None]
-        phase = phase_losses(spectrum.phase, truth.angle(), weight)
+        phase = phase_losses(spectrum.phase, truth.angle(), size.sqrt() * spectrum.certainty)
         mel = mel_loss(waveform, target, c.mel)
         multi = multi_resolution_stft_loss(waveform, target)
         value = (
