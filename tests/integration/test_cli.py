@@ -263,12 +263,15 @@ def test_reader_that_leaves_is_no_traceback(model: list[str]) -> None:
 def test_interrupted_is_exit_130_and_leaves_nothing(
     model: list[str], desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # A shell that starts us in the background has SIGINT ignored, and then so have we.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
         code = main(["say", LONG, *model])
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert capsys.readouterr().err.endswith("Interrupted.\n")
     assert not list(desk.iterdir())
