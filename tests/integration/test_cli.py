@@ -40,7 +40,7 @@ def model(checkpoint_folder: Path) -> list[str]:
 def start(*arguments: str, **pipes: int) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "stepflow_tts", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""}
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}  # as many threads as here: the same samples
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **pipes)
 
 
