@@ -96,7 +96,7 @@ def test_silence_at_a_lone_space_is_not_moved():
 
 
 def test_frame_labels():
-    utterance = labelled("a, i", [3, 2, 2, 2, 2, 3], sounding=[2, 3, 2, 1, 3, 3])
+    utterance = labelled("a, i", [3, 2, 2, 2, 2, 3], sounding=[2, 3, 2, 1, 2, 4])
     a, comma, space, i = TOKENIZER.encode("a, i")[1:-1]
     assert comma != space
     expected = [PAUSE, PAUSE, IGNORED, a, a, PAUSE, PAUSE, PAUSE, space, i, i, PAUSE, PAUSE, PAUSE]
@@ -128,9 +128,10 @@ def test_degraded_speech_is_noisier_and_keeps_its_input():
     assert torch.equal(clean, before)
     assert heard.shape == clean.shape
     assert torch.isfinite(heard).all()
-    assert (heard[:, :15, 10:40].mean((1, 2)) > SILENCE + 5).all()  # noise where silence was
+    assert (heard[:, :15, 10:40].std(dim=1).mean(1) > 0.2).all()  # noise in the silence
     assert (heard[:, 22:28, 20:40].mean((1, 2)) > heard[:, :15, 20:40].mean((1, 2))).all()
-    assert heard[:, 31:34].mean() > heard[:, 12:15].mean()  # a room lasts
+    tail = heard[:, 31:34, 15:40].mean((1, 2)) - heard[:, 12:15, 15:40].mean((1, 2))
+    assert (tail > 1).sum() >= 3  # rooms, in about half of them
 
 
 def test_the_task_learns():
@@ -292,6 +293,16 @@ def test_a_second_run_changes_nothing(folder):
     align(folder, AlignConfig(held_back=3))
     assert (folder / "utterances.jsonl").read_bytes() == first
     assert (folder / ALIGNER_FILE).stat().st_mtime_ns == weights
+
+
+def test_aligned_recordings_do_not_count_as_known(folder):
+    align(folder, AlignConfig(held_back=3))
+    utterances = read_utterances(folder)
+    assert utterances[12].durations
+    known = [dataclasses.replace(u, dropped="taken away") for u in utterances[:12]]
+    write_utterances(folder, known + utterances[12:])
+    with pytest.raises(InputError, match="0 utterances with known durations"):
+        align(folder)
 
 
 def test_a_blind_aligner_is_refused_and_no_recording_gets_durations(folder):
