@@ -284,6 +284,11 @@ def _align(args: argparse.Namespace) -> None:
     from stepflow_tts.training.align import align
 
     report = align(args.folder)
+    for name, c in (("clean", report.check), ("degraded", report.degraded)):
+        print(
+            f"{name}: {c.within_30_ms:.1%} of {c.num_boundaries} boundaries within 30 ms, "
+            f"median {c.median_ms:.0f} ms"
+        )
     print(f"aligned: {report.num_aligned}")
     for reason, count in report.dropped.items():
         print(f"dropped, {reason}: {count}")
