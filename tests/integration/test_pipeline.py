@@ -265,13 +265,14 @@ def test_none_is_the_first_voice(tts: StepFlowTTS) -> None:
 
 def test_calls_leave_the_process_as_it_was(tts: StepFlowTTS, tmp_path: Path) -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
+    running = threading.active_count()
 
     tts.synthesize("Hello.", seed=None)
 
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.is_inference_mode_enabled()
-    assert threading.active_count() == 1
+    assert threading.active_count() <= running  # one of an earlier test may end meanwhile
 
 
 # Bad input

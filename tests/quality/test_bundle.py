@@ -23,7 +23,9 @@ def tts() -> StepFlowTTS:
 def pitch_hz(speech: Speech) -> float:
     """Median pitch of the louder half of the frames."""
     waveform = torch.from_numpy(np.array(speech.samples))
-    pitch = torchaudio.functional.detect_pitch_frequency(waveform, speech.sample_rate, freq_low=60)
+    pitch = torchaudio.functional.detect_pitch_frequency(
+        waveform, speech.sample_rate, freq_low=60, freq_high=400
+    )
     frames = waveform[: len(waveform) // len(pitch) * len(pitch)].view(len(pitch), -1)
     level = frames.square().mean(dim=1)
     return float(pitch[level > level.median()].median())
