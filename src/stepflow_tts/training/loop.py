@@ -23,7 +23,7 @@ from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
-MAX_SKIPPED = 10  # updates of one module in a row
+MAX_SKIPPED = 10  # updates in a row of one module
 
 
 class Loss(NamedTuple):
