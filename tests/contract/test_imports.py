@@ -52,3 +52,16 @@ for name in {MODULES!r}:
 assert state() == before, (before, state())
 """
     in_fresh_process(code)
+
+
+def test_a_torch_of_another_cuda_release_than_torchaudio_s_does_not_matter() -> None:
+    """torchaudio refuses it, as pip's newest pair of the two did; here even vocos can be imported."""
+    code = """
+import torch
+torch.version.cuda = "99.9"
+import stepflow_tts.models.vocoder
+assert torch.version.cuda == "99.9"
+import torchaudio
+print(torchaudio.functional.resample(torch.zeros(4), 2, 1).shape)
+"""
+    assert in_fresh_process(code) == "torch.Size([2])\n"

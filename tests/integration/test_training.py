@@ -149,6 +149,41 @@ def test_rows_are_means_since_the_last_and_hold_the_validation(tmp_path: Path) -
         assert mean == pytest.approx(sum(values) / len(values), rel=1e-4)
 
 
+class Blocks(Adversaries):
+    """One module, with a hidden matrix where Muon looks for it."""
+
+    def __init__(self, *, stop_at: int | None = None) -> None:
+        super().__init__(stop_at=stop_at)
+        block = nn.ModuleDict({"ff_in": self.maker[0], "ff_out": self.maker[2]})
+        self.model = nn.ModuleList([block])
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"model": self.model}
+
+    def losses(self, batch: Tensor, step: int) -> Iterator[Loss]:
+        yield Loss("model", (self.maker(batch) - 1).square().mean(), {})
+
+    def validate(self, ema: nn.Module, step: int) -> dict[str, float]:
+        return {}
+
+
+def test_muon_moves_the_hidden_matrices_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, optimizer="muon")
+    start = {k: v.clone() for k, v in Blocks().model.state_dict().items()}
+    train(Blocks(), tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(Blocks(stop_at=5), tmp_path / "cut", config)
+    train(Blocks(), tmp_path / "cut", config)
+    state = state_of(tmp_path / "whole")
+    assert equal(state_of(tmp_path / "cut"), state)
+    kept = {k.split("/", 2)[2]: k.split("/")[1] for k in state if k.startswith("optimizer.")}
+    matrices, vectors = [[k for k, v in start.items() if v.ndim == n] for n in (2, 1)]
+    assert {kept[k] for k in matrices} == {"momentum_buffer"}
+    assert all(f"optimizer.model/exp_avg/{k}" in state for k in vectors)
+    assert all(not torch.equal(state[f"model/{k}"], v) for k, v in start.items())
+
+
 def test_a_finished_run_changes_nothing_more(whole: Path, tmp_path: Path) -> None:
     train(Adversaries(), tmp_path, CONFIG)
     before = (tmp_path / "losses.csv").read_bytes()

@@ -13,6 +13,7 @@ from stepflow_tts.models.layers import (
     LocalMix,
     Modulation,
     Rotation,
+    attention,
     block_modulation,
     modulated_norm,
     rotate,
@@ -163,3 +164,13 @@ def test_local_mix_is_the_input_and_three_neighbours_on_each_side() -> None:
     expected[5] += 3.0
     torch.testing.assert_close(out[:, 0], expected)
     assert out[:, 1].abs().max() == 0  # channels do not mix
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_training_equals_that_of_inference(masked: bool) -> None:
+    q, k, v = draw(2, 3, 5, 4), draw(2, 3, 7, 4, seed=1), draw(2, 3, 7, 4, seed=2)
+    mask = torch.tensor([[True] * 7, [True, False] * 3 + [True]])[:, None, None] if masked else None
+    with torch.no_grad():
+        fused = attention(q, k, v, mask)
+    torch.testing.assert_close(attention(q, k, v, mask), fused)
+    assert masked is not torch.allclose(fused[1], attention(q, k, v, None)[1])

@@ -151,7 +151,7 @@ def test_what_is_written_is_what_is_read(
         one = read.collate([t])
         again = Batch(
             x1=torch.zeros(1, n, M),
-            frame_mask=one.frame_mask,
+            frame_mask=one.frame_mask[:, :n],
             band_mask=torch.ones(1, M, dtype=torch.bool),
             token_ids=one.token_ids,
             token_mask=one.token_mask,
@@ -159,8 +159,8 @@ def test_what_is_written_is_what_is_read(
             reference=one.reference,
         )
         states = solve(teacher, again, [t.seed], CONFIG)
-        torch.testing.assert_close(one.states, states, rtol=0, atol=5e-3)
-        torch.testing.assert_close(batch.states[:, i, :n], one.states[:, 0])
+        torch.testing.assert_close(one.states[:, :, :n], states, rtol=0, atol=5e-3)
+        torch.testing.assert_close(batch.states[:, i, :n], one.states[:, 0, :n])
     shortest = min(t.reference_frames for t in found[:3])
     assert batch.reference.shape == (3, shortest, M)
 
@@ -236,7 +236,7 @@ def test_a_stop_in_the_middle_is_made_good(
             one.reference,
         )
         again = solve(teacher, batch, [t.seed], CONFIG)
-        torch.testing.assert_close(one.states, again, rtol=0, atol=5e-3)
+        torch.testing.assert_close(one.states[:, :, : t.num_frames], again, rtol=0, atol=5e-3)
 
 
 def test_texts_without_a_recording_take_predicted_durations(

@@ -107,9 +107,14 @@ class AcousticModel(nn.Module):
         predicted: Tensor = self.durations(encoding, voice.style, token_mask)
         return predicted
 
-    def frame_conditions(self, encoding: Tensor, durations: Tensor) -> Tensor:
-        """(B, L, E) encodings and (B, L) frames a token -> (B, T, E), zeros after an item's end."""
-        taken, features = spread(encoding, durations)
+    def frame_conditions(
+        self, encoding: Tensor, durations: Tensor, num_frames: int | None = None
+    ) -> Tensor:
+        """(B, L, E) encodings and (B, L) frames a token -> (B, T, E), zeros after an item's end.
+
+        T is `num_frames`, or that of the longest item.
+        """
+        taken, features = spread(encoding, durations, num_frames)
         inside = features[..., -1:] > 0  # (B, T, 1): the last feature is 1 / length
         conditions: Tensor = taken + self.position(features) * inside
         return conditions

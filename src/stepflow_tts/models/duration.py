@@ -57,18 +57,22 @@ def round_durations(log_durations: Tensor, *, speed: float, minimum: Tensor) -> 
     return torch.maximum(durations, minimum)
 
 
-def spread(encoding: Tensor, durations: Tensor) -> tuple[Tensor, Tensor]:
+def spread(
+    encoding: Tensor, durations: Tensor, num_frames: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Each frame's token encoding, and where the frame is inside its token.
 
     Args:
         encoding: (B, L, E).
         durations: (B, L) integers, frames of every token, zero for padding.
+        num_frames: T, at least the longest sum; None for just that.
 
     Returns:
-        (B, T, E), and (B, T, POSITION_FEATURES); T is the longest sum; zeros after an item's end.
+        (B, T, E), and (B, T, POSITION_FEATURES); zeros after an item's end.
     """
     ends = durations.cumsum(1)  # (B, L)
-    num_frames = int(ends[:, -1].max())
+    if num_frames is None:
+        num_frames = int(ends[:, -1].max())
     frames = torch.arange(num_frames, device=encoding.device).expand(len(ends), -1).contiguous()
     token = torch.searchsorted(ends, frames, right=True)  # (B, T)
     inside = (token < ends.shape[1]).unsqueeze(-1)  # (B, T, 1)

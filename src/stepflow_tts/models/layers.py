@@ -58,6 +58,20 @@ def rotate(x: Tensor, table: Rotation) -> Tensor:
     return torch.cat((a * table.cos - b * table.sin, b * table.cos + a * table.sin), dim=-1)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+    """Softmax attention of (B, H, N, D / H) over (B, H, Nk, D / H); key_mask (B, 1, 1, Nk), True = seen.
+
+    While training on a CPU as plain products: the fused kernel's backward costs twice as much there.
+    """
+    if not (torch.is_grad_enabled() and q.device.type == "cpu"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, N, Nk)
+    if key_mask is not None:
+        scores = scores.masked_fill(~key_mask, torch.finfo(scores.dtype).min)
+    attended: Tensor = scores.softmax(dim=-1) @ v
+    return attended
+
+
 def modulated_norm(x: Tensor, modulation: Modulation) -> Tensor:
     """LayerNorm of (B, N, D) without parameters, then scale and shift."""
     x = F.layer_norm(x, x.shape[-1:], eps=1e-6)
@@ -103,7 +117,7 @@ class DiTBlock(nn.Module):
                 (context.keys.expand(x.shape[0], -1, -1, -1), k), dim=2
             )  # (B, H, Nc + N, D/H)
             v = torch.cat((context.values.expand(x.shape[0], -1, -1, -1), v), dim=2)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)  # (B, H, N, D/H)
+        attended = attention(q, k, v, key_mask)  # (B, H, N, D/H)
         attended = self.attention_out(attended.transpose(1, 2).flatten(2))  # (B, N, D)
         x = torch.addcmul(x, modulation.attention.gate, attended)
         hidden = self.ff_in(modulated_norm(x, modulation.feed_forward))  # (B, N, ff)

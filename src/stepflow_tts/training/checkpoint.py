@@ -1,18 +1,26 @@
 """The state of a training run in one safetensors file: weights, EMA, optimizers, update number."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from stepflow_tts.errors import CheckpointFormatError
 
 STATE_FILE = "state.safetensors"
+
+
+class HasState(Protocol):
+    """An optimizer, or several as one."""
+
+    @property
+    def state(self) -> MutableMapping[Tensor, Any]:
+        """What it keeps of each parameter, by name; a parameter that is not there yet gets a dict."""
 
 
 def save_state(
@@ -20,7 +28,7 @@ def save_state(
     step: int,
     modules: Mapping[str, nn.Module],
     ema: nn.Module,
-    optimizers: Mapping[str, Optimizer],
+    optimizers: Mapping[str, HasState],
 ) -> None:
     """Write everything that resuming needs; the file at `path` is always a whole one."""
     tensors: dict[str, Tensor] = {f"ema/{k}": v for k, v in ema.state_dict().items()}
@@ -37,7 +45,7 @@ def load_state(
     path: Path,
     modules: Mapping[str, nn.Module],
     ema: nn.Module,
-    optimizers: Mapping[str, Optimizer],
+    optimizers: Mapping[str, HasState],
 ) -> int:
     """Restore what `save_state` wrote, and give back the number of updates done.
 
@@ -85,7 +93,7 @@ def load_weights(path: Path, part: str = "ema") -> dict[str, Tensor]:
     return weights
 
 
-def _optimizer_tensors(name: str, module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(name: str, module: nn.Module, optimizer: HasState) -> dict[str, Tensor]:
     """AdamW's two moments and counter, by the parameter's name."""
     return {
         f"optimizer.{name}/{field}/{key}": torch.as_tensor(value)

@@ -128,7 +128,8 @@ class DistillTask:
         batch = TrajectoryBatch(*(x.to(device) for x in batch))
         voice = model.encode_voice(batch.reference)
         encoding = model.encode_text(batch.token_ids, voice, batch.token_mask)
-        conditions = model.frame_conditions(encoding, batch.durations)
+        num_frames = batch.frame_mask.shape[1]
+        conditions = model.frame_conditions(encoding, batch.durations, num_frames)
 
         def f(x: Tensor, step: int) -> Tensor:
             return model.velocity(x, StepIndex(n, step), conditions, voice, batch.frame_mask)

@@ -24,6 +24,7 @@ from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 10  # updates in a row of one module
+BLOCK_MATRICES = (".qkv.", ".attention_out.", ".ff_in.", ".ff_out.")
 
 
 class Loss(NamedTuple):
@@ -56,6 +57,7 @@ class LoopConfig:
     """Settings of the loop, the same for every task."""
 
     num_updates: int
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for hidden matrices, AdamW for the rest
     learning_rate: float = 1e-3
     final_learning_rate: float = 2e-5
     beta_1: float = 0.9
@@ -92,7 +94,7 @@ def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") 
     folder.mkdir(parents=True, exist_ok=True)
     modules = {name: module.to(device).train() for name, module in task.modules.items()}
     ema = copy.deepcopy(next(iter(modules.values()))).eval().requires_grad_(False)
-    optimizers = {name: _optimizer(module, config) for name, module in modules.items()}
+    optimizers = {name: Optimizers(module, config) for name, module in modules.items()}
     state_path = folder / STATE_FILE
     step = load_state(state_path, modules, ema, optimizers) if state_path.exists() else 0
     log = _Log(folder / "losses.csv", step)
@@ -120,28 +122,58 @@ def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") 
     return ema
 
 
-def _optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only, not biases, norms or single vectors."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    betas = (config.beta_1, config.beta_2)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+class Optimizers:
+    """One or two optimizers that share a module's parameters among them, used as one."""
+
+    def __init__(self, module: nn.Module, config: LoopConfig) -> None:
+        """Weights decay in matrices only, not in biases, norms or single vectors."""
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        betas = (config.beta_1, config.beta_2)
+        hidden = [p for n, p in named if config.optimizer == "muon" and _is_hidden(n, p)]
+        taken = {id(p) for p in hidden}
+        others = [p for _, p in named if id(p) not in taken]
+        groups = [
+            {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.each: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+        ]
+        self.state = self.each[0].state  # moments by parameter, of both
+        if hidden:
+            # its updates scaled to AdamW's size, so that one learning rate fits both
+            self.each.append(
+                torch.optim.Muon(
+                    hidden,
+                    lr=config.learning_rate,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
+                )
+            )
+            self.each[1].state = self.state
+
+    def step(self, learning_rate: float) -> None:
+        """One update from the gradients."""
+        for optimizer in self.each:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+
+
+def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon is made for it: a matrix of a transformer block, not one of its modulation."""
+    return parameter.ndim == 2 and any(part in name for part in BLOCK_MATRICES)
 
 
 def _update(
-    loss: Loss, module: nn.Module, optimizer: torch.optim.AdamW, config: LoopConfig, step: int
+    loss: Loss, module: nn.Module, optimizers: Optimizers, config: LoopConfig, step: int
 ) -> float:
     """One optimizer step, none if the gradient is not finite; gives back its norm before clipping."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimizer.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     loss.value.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
     if torch.isfinite(norm):
-        optimizer.step()
+        optimizers.step(learning_rate(config, step))
     return float(norm)
 
 

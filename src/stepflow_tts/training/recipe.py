@@ -9,6 +9,7 @@ FOLDER/checkpoints/    teacher and student, as `StepFlowTTS.from_pretrained` loa
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from stepflow_tts.config import (
     preset,
 )
 from stepflow_tts.errors import CheckpointFormatError, InputError, OptionError
-from stepflow_tts.hub import build_model, save_checkpoint
+from stepflow_tts.hub import build_model, load_checkpoint, save_checkpoint
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
@@ -52,6 +53,8 @@ class Recipe:
     distill_loop: LoopConfig
     texts: tuple[str, ...] = ()  # files of sentences without a recording, one a line
     voices: str | None = None  # a folder of voices, *.safetensors, for the checkpoints
+    start_teacher: str | None = None  # a checkpoint that the teacher's training begins with
+    start_vocoder: str | None = None  # a checkpoint that the vocoder's training begins with
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -93,6 +96,7 @@ def run(task: str, tables: dict[str, Any], folder: Path) -> None:
         InputError: something that an earlier task makes is missing.
     """
     recipe = read_recipe(tables)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # kernels for all shapes
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     tasks: dict[str, Callable[[Recipe, Path], None]] = {
@@ -108,7 +112,16 @@ def run(task: str, tables: dict[str, Any], folder: Path) -> None:
 
 def train_teacher(recipe: Recipe, folder: Path) -> None:
     """Flow matching on the recipe's data, into FOLDER/teacher."""
-    model = build_model(_config(recipe, "time", None))
+    config = _config(recipe, "time", None)
+    model = build_model(config)
+    if recipe.start_teacher is not None:
+        start = load_checkpoint(Path(recipe.start_teacher))
+        if start.config.model != config.model or start.config.conditioning != "time":
+            raise OptionError(
+                f"start_teacher: {recipe.start_teacher} is no teacher of the recipe's size. Choose "
+                "a teacher, and take [model] from its config.json."
+            )
+        model.load_state_dict(start.model.state_dict())
     train_set, held_out = (_corpus(recipe, split) for split in ("train", "held_out"))
     logger.info("%d utterances, %.2f h", len(train_set.items), train_set.hours)
     task = TeacherTask(model, train_set, held_out, recipe.teacher, recipe.flow, recipe.seed)
@@ -118,6 +131,14 @@ def train_teacher(recipe: Recipe, folder: Path) -> None:
 def train_vocoder(recipe: Recipe, folder: Path) -> None:
     """Reconstruction, then adversarial training, into FOLDER/vocoder."""
     task = vocoder_task(Path(recipe.folders[0]), recipe.vocoder, recipe.seed)
+    if recipe.start_vocoder is not None:
+        vocoder = load_checkpoint(Path(recipe.start_vocoder)).vocoder
+        if not isinstance(vocoder, Vocoder) or vocoder.config != recipe.vocoder.vocoder:
+            raise OptionError(
+                f"start_vocoder: {recipe.start_vocoder} has no vocoder of the recipe's size. Take "
+                "[vocoder.vocoder] from its config.json."
+            )
+        task.vocoder.load_state_dict(vocoder.state_dict())
     train(task, folder / "vocoder", recipe.vocoder_loop, device=recipe.device)
 
 

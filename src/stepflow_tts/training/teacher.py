@@ -99,9 +99,7 @@ class TeacherTask:
         voice = model.encode_voice(batch.reference, ~drop_voice)
         encoding = model.encode_text(batch.token_ids, voice, batch.token_mask)
         log_durations = model.predict_durations(encoding, voice, batch.token_mask)
-        conditions = model.frame_conditions(encoding, batch.durations)
-        missing = batch.x1.shape[1] - conditions.shape[1]  # an odd length is padded by one frame
-        conditions = torch.nn.functional.pad(conditions, (0, 0, 0, missing))
+        conditions = model.frame_conditions(encoding, batch.durations, batch.x1.shape[1])
         null = model.null_conditions(*conditions.shape[:2])
         conditions = torch.where(drop_all[:, None, None], null, conditions)
         v = model.velocity(x_t, t, conditions, voice, batch.frame_mask)

@@ -27,7 +27,7 @@ from stepflow_tts.synthesis import minimum_frames
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import Tokenizer
-from stepflow_tts.training.data import Batch, Corpus
+from stepflow_tts.training.data import FRAME_STEP, TOKEN_STEP, Batch, Corpus, round_up
 
 logger = logging.getLogger(__name__)
 
@@ -259,8 +259,8 @@ class Trajectories:
 
     def collate(self, items: Sequence[Trajectory]) -> TrajectoryBatch:
         """The trajectories side by side."""
-        num_frames = max(t.num_frames for t in items)
-        num_tokens = max(len(t.token_ids) for t in items)
+        num_frames = round_up(max(t.num_frames for t in items), FRAME_STEP)
+        num_tokens = round_up(max(len(t.token_ids) for t in items), TOKEN_STEP)
         shortest = min(t.reference_frames for t in items)
         states = torch.zeros(NUM_STATES + 1, len(items), num_frames, self.n_mels)
         reference = torch.empty(len(items), shortest, self.n_mels)
