@@ -56,17 +56,18 @@ class _Span:
         return self.end - self.start
 
 
-def split(text: str) -> list[Chunk]:
+def split(text: str, *, first: bool = True) -> list[Chunk]:
     """The chunks of `text`, normalized or not, in order; the same text gives the same chunks.
 
     A line break ends a chunk, and so does a sentence unless it is short. Sentences above LONGEST
     are cut after punctuation, then before conjunctions, then between words, and inside a word only
-    where it alone is longer.
+    where it alone is longer. `first` tells whether the text begins here: its first sentence is not
+    joined with others.
     """
     spans: list[_Span] = []
     for line in _lines(text):
         sentences = [part for sentence in _sentences(text, line) for part in _cut(text, sentence)]
-        spans += _joined(sentences, alone=not spans)
+        spans += _joined(sentences, alone=first and not spans)
     return [Chunk(text[s.start : s.end], s.pause_seconds, s.start, s.end) for s in spans]
 
 

@@ -1,0 +1,83 @@
+"""Text that arrives in parts, such as from a language model: what of it can be spoken already."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from stepflow_tts.errors import TextError
+from stepflow_tts.text.split import SHORTEST, Chunk
+
+LOOKAHEAD = 40
+"""Characters that have to follow a sentence before it is taken to be over: what comes after them
+changes neither the words nor the end of the sentence."""
+
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s")
+# A line of marks alone belongs to the line before it.
+_LINE_END = re.compile(r"\n(?=\s*(?:#{1,6} |[-*+•>] )?[\"'(\[*_]*[^\W_])")
+_PAIRED = ("**", "__", "*", "_", "`", "~", '"')
+_BRACKETS = (("(", ")"), ("[", "]"), ("<", ">"))
+
+PlanT = TypeVar("PlanT")
+
+
+def plan_parts(
+    parts: Iterable[str],
+    chunks: Callable[[str, bool], Sequence[Chunk]],
+    plan: Callable[[str, bool], Sequence[PlanT]],
+) -> Iterator[PlanT]:
+    """The plan of all parts joined, each item as soon as no later part can change it.
+
+    Args:
+        parts: of a text, cut anywhere.
+        chunks: the chunks of a text; the flag tells whether it starts the whole text.
+        plan: what each chunk becomes, one item a chunk; the same flag.
+
+    Raises:
+        TextError: `parts` held something else than text, or nothing to speak.
+    """
+    text, first, done = "", True, 0
+    for part in parts:
+        if not isinstance(part, str):
+            raise TextError(f"A part of the text is a {type(part).__name__}; it must be a string.")
+        text += part
+        lines = [found.end() for found in _LINE_END.finditer(text)]
+        if lines and _speaks(text[: lines[-1]]):  # all before the last line break is over
+            yield from plan(text, first)[done : len(chunks(text[: lines[-1]], first))]
+            text, first, done = text[lines[-1] :], False, 0
+        settled = _settled(text, chunks, first)
+        if settled > done:
+            yield from plan(text, first)[done:settled]
+            done = settled
+    if first or _speaks(text):
+        yield from plan(text, first)[done:]
+
+
+def _settled(text: str, chunks: Callable[[str, bool], Sequence[Chunk]], first: bool) -> int:
+    """How many chunks of an unfinished line will stay what they are."""
+    ends = [
+        found.end()
+        for found in _SENTENCE_END.finditer(text, 0, max(0, len(text) - LOOKAHEAD))
+        if _speaks(text[: found.end()]) and _balanced(text[: found.end()])
+    ]
+    if not ends:
+        return 0
+    now, before = chunks(text, first), chunks(text[: ends[-1]], first)
+    count = len(before) - 1
+    alone = first and len(before) == 1 and len(before[0].text) >= SHORTEST and len(now) > 1
+    if alone and len(now[1].text) >= SHORTEST and len(ends) == 1:
+        count = 1
+    same = 0
+    while same < min(count, len(now)) and now[same].text == before[same].text:
+        same += 1
+    return same
+
+
+def _speaks(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _balanced(text: str) -> bool:
+    """Whether no mark that later text could close stands open; such a mark changes what is said."""
+    return all(text.count(mark) % 2 == 0 for mark in _PAIRED) and all(
+        text.count(opening) == text.count(closing) for opening, closing in _BRACKETS
+    )
