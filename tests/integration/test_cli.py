@@ -115,7 +115,7 @@ def test_long_text_tells_how_far_it_is(
         (["say", TEXT, "--seed", "-1"], "-1"),
         (["say", TEXT, "--language", "tlh"], "tlh"),
         (["say", TEXT, "--device", "abacus"], "abacus"),
-        (["say", TEXT, "-o", "hello.m4a"], ".wav"),
+        (["say", TEXT, "-o", "hello.wma"], ".wav"),
         (["say", TEXT, "-o", "hello"], ".wav"),
         (["say", TEXT, "-o", "missing/hello.wav"], "missing"),
         (["say", "--file", "missing.txt"], "missing.txt"),

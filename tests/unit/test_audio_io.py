@@ -1,6 +1,7 @@
 import io
 import logging
 import os
+import sys
 import tracemalloc
 
 import numpy as np
@@ -207,7 +208,8 @@ def test_streams_that_cannot_be_read_say_what_to_do():
         (b"#!AMR\n<\x91\x17", "amr"),
     ],
 )
-def test_formats_that_need_converting_say_with_what(tmp_path, head, kind):
+def test_formats_that_need_converting_say_with_what(tmp_path, monkeypatch, head, kind):
+    monkeypatch.setitem(sys.modules, "av", None)  # as if the extra [av] were not installed
     with pytest.raises(AudioError, match=f"ffmpeg -i in.{kind} in.wav"):
         load_audio(head + bytes(500))
     (tmp_path / f"me.{kind}").write_bytes(head + bytes(500))

@@ -73,11 +73,11 @@ def test_samples_beyond_one_are_clipped(format):
 
 
 def test_an_unknown_extension_names_the_allowed_ones(speech, tmp_path):
-    for name in ("a.m4a", "a", "a.raw"):
-        with pytest.raises(OptionError, match=r"\.wav, \.flac, \.ogg, \.opus, \.mp3"):
+    for name in ("a.wma", "a", "a.raw"):
+        with pytest.raises(OptionError, match=r"\.wav, \.flac, \.ogg, \.opus, \.mp3, \.m4a"):
             speech.save(tmp_path / name)
-    with pytest.raises(OptionError, match="'aac'"):
-        speech.to_bytes("aac")
+    with pytest.raises(OptionError, match="'wma'"):
+        speech.to_bytes("wma")
     assert os.listdir(tmp_path) == []
 
 

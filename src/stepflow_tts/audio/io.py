@@ -13,18 +13,19 @@ import soundfile
 import torch
 from torch import Tensor
 
+from stepflow_tts.audio import ffmpeg
 from stepflow_tts.errors import AudioError, OptionError
 
 AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[Any] | Tensor
 """A path, an encoded file's bytes, a file object opened in binary mode, an array or a tensor."""
 
-Samples: TypeAlias = npt.NDArray[np.float32]
+Samples: TypeAlias = ffmpeg.Samples
 
 SAMPLE_RATES = (4_000, 768_000)  # Hz, lowest and highest that are taken for real
 MAX_PEAK = 2.0**31  # float arrays may hold unscaled integers; beyond, squares overflow float32
 BLOCK_SECONDS = 5.0
 
-FORMATS: dict[str, dict[str, Any]] = {
+_SOUNDFILE: dict[str, dict[str, Any]] = {
     "wav": {"format": "WAV", "subtype": "PCM_16"},
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "ogg": {"format": "OGG", "subtype": "VORBIS"},
@@ -38,7 +39,8 @@ FORMATS: dict[str, dict[str, Any]] = {
         "compression_level": 0.3,
     },
 }
-"""What `encode_audio` writes, by the extension of the file."""
+FORMATS = (*_SOUNDFILE, *ffmpeg.MUXERS)
+"""What `encode_audio` writes, by the extension of the file; m4a and aac need the extra [av]."""
 
 
 def load_audio(source: AudioSource, sample_rate: int | None = None) -> tuple[Tensor, int]:
@@ -47,8 +49,9 @@ def load_audio(source: AudioSource, sample_rate: int | None = None) -> tuple[Ten
     Channels are averaged. Integer samples are scaled by the range of their type.
 
     Args:
-        source: path, bytes or binary file object of whatever libsndfile reads; or an array or
-            tensor (S,), (S, C) or (C, S), whose smaller axis holds the channels.
+        source: path, bytes or binary file object of whatever libsndfile reads, and of m4a, mp4,
+            webm and AAC with the extra [av]; or an array or tensor (S,), (S, C) or (C, S), whose
+            smaller axis holds the channels.
         sample_rate: in Hz; required for arrays and tensors, since files carry their own.
 
     Raises:
@@ -58,25 +61,40 @@ def load_audio(source: AudioSource, sample_rate: int | None = None) -> tuple[Ten
         return torch.from_numpy(np.concatenate(list(blocks))), rate
 
 
+def check_format(format: str) -> None:
+    """Refuses what `encode_audio` cannot write, before the work that leads there is done.
+
+    Raises:
+        OptionError: none of `FORMATS`.
+        MissingDependencyError: it needs PyAV, which is not installed.
+    """
+    if format not in FORMATS:
+        raise OptionError(
+            f"Cannot write the format {format!r}. Choose one of: {', '.join(FORMATS)}."
+        )
+    if format in ffmpeg.MUXERS:
+        ffmpeg.require(format)
+
+
 def encode_audio(samples: Samples, sample_rate: int, format: str) -> bytes:
     """The bytes of a whole file in one of `FORMATS`; samples beyond [-1, 1] are clipped.
 
     Args:
         samples: (S,) float32.
         sample_rate: in Hz.
-        format: a key of `FORMATS`.
+        format: one of `FORMATS`.
 
     Raises:
         OptionError: no such format, or one that cannot hold this sample rate.
+        MissingDependencyError: m4a or aac without PyAV.
     """
-    if format not in FORMATS:
-        raise OptionError(
-            f"Cannot write the format {format!r}. Choose one of: {', '.join(FORMATS)}."
-        )
+    check_format(format)
+    if format in ffmpeg.MUXERS:
+        return ffmpeg.encode(samples.clip(-1.0, 1.0), sample_rate, format)
     buffer = io.BytesIO()
     try:
         with soundfile.SoundFile(
-            buffer, "w", samplerate=sample_rate, channels=1, **FORMATS[format]
+            buffer, "w", samplerate=sample_rate, channels=1, **_SOUNDFILE[format]
         ) as file:
             for start in range(0, len(samples), sample_rate):  # long Vorbis writes crash libsndfile
                 file.write(samples[start : start + sample_rate].clip(-1.0, 1.0))
@@ -106,15 +124,14 @@ def open_blocks(
         _check_rate(sample_rate)
         yield sample_rate, _checked(_array_blocks(source, sample_rate), sample_rate, source)
         return
-    with _open_file(source) as file:
-        rate = int(file.samplerate)
+    with _open_file(source) as (rate, blocks):
         _check_rate(rate)
         if sample_rate not in (None, rate):
             raise AudioError(
                 f"{source_name(source)} has a sample rate of {rate} Hz, but sample_rate="
                 f"{sample_rate} was passed. Leave it out: a file carries its own."
             )
-        yield rate, _checked(_file_blocks(file, source), rate, source)
+        yield rate, _checked(blocks, rate, source)
 
 
 def _checked(blocks: Iterator[Samples], rate: int, source: AudioSource) -> Iterator[Samples]:
@@ -186,9 +203,11 @@ def _scaled(block: npt.NDArray[Any]) -> Samples:
 
 
 @contextmanager
-def _open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[soundfile.SoundFile]:
-    """The decoder of an encoded source."""
-    stream = _open_stream(source)
+def _open_file(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+) -> Iterator[tuple[int, Iterator[Samples]]]:
+    """The sample rate and the mono blocks of an encoded source."""
+    stream = open_stream(source)
     with stream:
         head = stream.read(16)
         if not head:
@@ -197,18 +216,24 @@ def _open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[so
             )
             raise AudioError(f"{source_name(source)} is empty: 0 bytes to read.{hint}")
         stream.seek(0)
+        kind = _kind(head)
+        if kind in ffmpeg.DEMUXERS and ffmpeg.is_installed():
+            name = source_name(source)
+            with ffmpeg.open_blocks(stream, kind, name, BLOCK_SECONDS) as opened:
+                yield opened
+            return
         try:
             file = soundfile.SoundFile(stream)
         except (
             soundfile.SoundFileError,
             TypeError,
         ) as error:  # TypeError: a name that ends in .raw
-            raise AudioError(f"{source_name(source)} {_why_not(head, source)}") from error
+            raise AudioError(f"{source_name(source)} {_why_not(kind, source)}") from error
         with file:
-            yield file
+            yield int(file.samplerate), _file_blocks(file, source)
 
 
-def _open_stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
+def open_stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     """A seekable binary stream of our own; a caller's file object is read from where it stands."""
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source)
@@ -237,23 +262,28 @@ def _open_stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     )
 
 
-def _why_not(head: bytes, source: AudioSource) -> str:
-    """Why libsndfile refused a file with these first bytes, and what to do."""
-    kind = None
+def _kind(head: bytes) -> str | None:
+    """What a file with these first bytes is, if it is audio that libsndfile does not read."""
     if head[4:8] == b"ftyp":
-        kind = "m4a"  # also mp4, mov, 3gp
-    elif head[:4] == b"\x1a\x45\xdf\xa3":
-        kind = "webm"
-    elif head[0] == 0xFF and head[1:] and head[1] & 0xF6 == 0xF0:
-        kind = "aac"
-    elif head[:4] == b"\x30\x26\xb2\x75":
-        kind = "wma"
-    elif head[:5] == b"#!AMR":
-        kind = "amr"
+        return "m4a"  # also mp4, mov, 3gp
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "webm"  # also mkv
+    if head[0] == 0xFF and head[1:] and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    if head[:4] == b"\x30\x26\xb2\x75":
+        return "wma"
+    return "amr" if head[:5] == b"#!AMR" else None
+
+
+def _why_not(kind: str | None, source: AudioSource) -> str:
+    """Why a file of this kind was refused, and what to do."""
     if kind is None:
         return "is not audio that can be read. Pass WAV, FLAC, OGG, Opus, MP3 or AIFF."
     path = Path(source) if isinstance(source, str | os.PathLike) else Path(f"in.{kind}")
-    return f"is {kind}, which is not read here. Convert it: ffmpeg -i {path} {path.stem}.wav"
+    convert = f"onvert it: ffmpeg -i {path} {path.stem}.wav"
+    if kind in ffmpeg.DEMUXERS:
+        return f"is {kind}, which needs PyAV: {ffmpeg.PIP_COMMAND}. Or c{convert}"
+    return f"is {kind}, which is not read here. C{convert}"
 
 
 def source_name(source: AudioSource) -> str:
