@@ -84,6 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
     counted.add_argument("--model", metavar="SOURCE", help=MODEL_HELP)
     counted.add_argument("--preset", help="a size instead of a checkpoint: base, nano or test")
 
+    from stepflow_tts.evaluation.command import add_arguments  # itself light
+
+    evaluate = commands.add_parser("evaluate", help="score speech", parents=[common])
+    add_arguments(evaluate)
+    evaluate.set_defaults(log_level=logging.INFO)
     train = commands.add_parser("train", help="train a network", parents=[common])
     train.add_argument("task", choices=("teacher", "vocoder", "distill", "export"))
     train.add_argument("--config", type=Path, required=True, metavar="RECIPE.toml")
