@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from stepflow_tts.audio.io import AudioSource
 from stepflow_tts.audio.mel import log_mel
-from stepflow_tts.audio.reference import load_reference
+from stepflow_tts.audio.reference import MAX_CLIPS, Clips, load_reference
+from stepflow_tts.audio.sources import snapshot
 from stepflow_tts.config import MelConfig, from_dict, to_dict
 from stepflow_tts.errors import (
     AudioError,
@@ -79,7 +81,7 @@ class Voice:
     @classmethod
     def from_audio(
         cls,
-        source: AudioSource,
+        source: Clips,
         sample_rate: int | None = None,
         *,
         mel: MelConfig | None = None,
@@ -89,16 +91,22 @@ class Voice:
     ) -> "Voice":
         """The voice in a recording of 1 s or more, of which the first 7.9 s of speech are used.
 
+        Several clips of one speaker share the 7.9 s equally; what a short one leaves is shared by
+        the others. Each is set to the same level, and they are joined in their order.
+
         Args:
-            source: path, bytes or binary file object of an audio file; or an array or tensor.
-            sample_rate: in Hz; required for an array or tensor.
+            source: path, bytes or binary file object of an audio file; or an array or tensor; or a
+                list or tuple of up to 8 of those.
+            sample_rate: in Hz; required for an array or tensor. In a list it is that of all of its
+                arrays and tensors; files carry their own.
             mel: frame and filter sizes; by default those of every bundled checkpoint.
             name: how lists and messages call it.
             language: BCP 47 tag.
             description: free text.
 
         Raises:
-            AudioError: audio that is missing, unreadable, silent or shorter than 1 s.
+            AudioError: audio that is missing, unreadable, silent or in all shorter than 1 s.
+            OptionError: a name, language or description that is empty or too long.
         """
         mel = mel or MelConfig()
         waveform = load_reference(source, sample_rate, target_rate=mel.sample_rate)  # (S,)
@@ -167,6 +175,60 @@ class Voice:
                 "recordings are read by Voice.from_audio."
             ) from error
         return _parse(path, metadata, tensors)
+
+
+class VoiceCache:
+    """Encodes recordings, and remembers the voices of the last ones by what they hold.
+
+    A file that was changed is encoded anew, whatever its name and time; the same content is not,
+    wherever it comes from. Threads may share one.
+    """
+
+    def __init__(self, max_voices: int = 32) -> None:
+        """Keep at most `max_voices`; one takes 300 kB at most."""
+        self._max_voices = max_voices
+        self._lock = threading.Lock()
+        self._voices: OrderedDict[object, Voice] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._voices)
+
+    def from_audio(
+        self,
+        source: Clips,
+        sample_rate: int | None = None,
+        *,
+        mel: MelConfig | None = None,
+        name: str = "voice",
+        language: str = "en-us",
+        description: str = "",
+    ) -> Voice:
+        """As `Voice.from_audio`; the same `Voice` for the same content and arguments.
+
+        Raises:
+            AudioError: as `Voice.from_audio`. Nothing is remembered of audio that is refused.
+            OptionError: as `Voice.from_audio`.
+        """
+        several = isinstance(source, list | tuple)
+        sources = list(source) if isinstance(source, list | tuple) else [source]
+        texts = {"name": name, "language": language, "description": description}
+        if len(sources) > MAX_CLIPS:
+            return Voice.from_audio(source, sample_rate, mel=mel, **texts)  # which refuses them
+        held = [snapshot(clip) for clip in sources]
+        clips = [clip for clip, _ in held]
+        hashes = tuple(content_hash for _, content_hash in held)
+        key = (several, hashes, repr(sample_rate), mel, *texts.values())
+        with self._lock:
+            if key in self._voices:
+                self._voices.move_to_end(key)
+                return self._voices[key]
+        voice = Voice.from_audio(clips if several else clips[0], sample_rate, mel=mel, **texts)
+        if None not in hashes:
+            with self._lock:
+                self._voices[key] = voice
+                while len(self._voices) > self._max_voices:
+                    self._voices.popitem(last=False)
+        return voice
 
 
 def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Voice:

@@ -177,6 +177,14 @@ def test_half_a_file_and_a_flipped_bit_are_noticed(voice, tmp_path):
         Voice.load(path)
 
 
+def test_a_file_cut_anywhere_is_noticed(voice, tmp_path):
+    data = voice.save(tmp_path / "a.safetensors").read_bytes()
+    for length in (1, 7, 8, 9, 100, 700, len(data) // 2, len(data) - 1):
+        (tmp_path / "a.safetensors").write_bytes(data[:length])
+        with pytest.raises(CheckpointFormatError, match=r"a\.safetensors is (damaged|a pickle)"):
+            Voice.load(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

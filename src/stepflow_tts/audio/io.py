@@ -13,12 +13,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from stepflow_tts.audio import ffmpeg
+from stepflow_tts.audio import ffmpeg, sources
+from stepflow_tts.audio.sources import open_stream, path_of, source_name
 from stepflow_tts.errors import AudioError, OptionError
 
-AudioSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | npt.NDArray[Any] | Tensor
-"""A path, an encoded file's bytes, a file object opened in binary mode, an array or a tensor."""
-
+AudioSource: TypeAlias = sources.AudioSource
 Samples: TypeAlias = ffmpeg.Samples
 
 SAMPLE_RATES = (4_000, 768_000)  # Hz, lowest and highest that are taken for real
@@ -233,35 +232,6 @@ def _open_file(
             yield int(file.samplerate), _file_blocks(file, source)
 
 
-def open_stream(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
-    """A seekable binary stream of our own; a caller's file object is read from where it stands."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(source)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        try:
-            is_folder, is_file = path.is_dir(), path.is_file()
-            if is_file:
-                return open(path, "rb")
-        except OSError as error:
-            raise AudioError(f"Cannot read {str(path)[:200]!r}: {error.strerror}.") from error
-        if is_folder:
-            raise AudioError(f"{path} is a folder. Pass one audio file.")
-        hint = " Addresses are not fetched: download it." if "://" in str(source) else ""
-        raise AudioError(f"There is no audio file {path}.{hint} Check the path.")
-    if hasattr(source, "read"):
-        data = source.read()
-        if isinstance(data, bytes):
-            return io.BytesIO(data)
-        raise AudioError(
-            f"{source_name(source)} gives {type(data).__name__}: open it in binary mode, 'rb'."
-        )
-    raise AudioError(
-        f"Audio cannot come from {type(source).__name__}. Pass a path, bytes, a binary file "
-        "object, or a NumPy array or tensor with sample_rate=."
-    )
-
-
 def _kind(head: bytes) -> str | None:
     """What a file with these first bytes is, if it is audio that libsndfile does not read."""
     if head[4:8] == b"ftyp":
@@ -279,18 +249,11 @@ def _why_not(kind: str | None, source: AudioSource) -> str:
     """Why a file of this kind was refused, and what to do."""
     if kind is None:
         return "is not audio that can be read. Pass WAV, FLAC, OGG, Opus, MP3 or AIFF."
-    path = Path(source) if isinstance(source, str | os.PathLike) else Path(f"in.{kind}")
+    path = path_of(source) or Path(f"in.{kind}")
     convert = f"onvert it: ffmpeg -i {path} {path.stem}.wav"
     if kind in ffmpeg.DEMUXERS:
         return f"is {kind}, which needs PyAV: {ffmpeg.PIP_COMMAND}. Or c{convert}"
     return f"is {kind}, which is not read here. C{convert}"
-
-
-def source_name(source: AudioSource) -> str:
-    """How messages call the source."""
-    if isinstance(source, str | os.PathLike):
-        return str(Path(source))
-    return "The array" if isinstance(source, np.ndarray | Tensor) else "The audio data"
 
 
 def _check_rate(sample_rate: object) -> None:
