@@ -124,6 +124,11 @@ def _add_say(say: argparse.ArgumentParser) -> None:
     say.add_argument("--speed", type=float, default=1.0, help="2 is twice as fast")
     say.add_argument("--seed", type=_seed, default=0, metavar="N", help="a number, or random")
     say.add_argument("--language", help="en-us or en-gb; by default the voice's")
+    say.add_argument(
+        "--markup", choices=("plain", "ssml"), default="plain", help="what the text is written in"
+    )
+    say.add_argument("--lexicon", type=Path, help="a file of words and how they are said")
+    say.add_argument("--srt", type=Path, metavar="FILE.srt", help="write subtitles, too")
     say.add_argument("--model", metavar="SOURCE", help=MODEL_HELP)
     say.add_argument("--device", help="cpu, cuda or mps")
     say.set_defaults(run=_say)
@@ -136,9 +141,13 @@ def _seed(value: str) -> int | None:
 
 def _say(args: argparse.Namespace) -> None:
     """Speak into a file or into standard output."""
+    from stepflow_tts.files import write_atomic
+
     _check_output(args.output)
+    if args.srt is not None and not args.srt.parent.is_dir():
+        raise OptionError(f"Cannot write {args.srt}: there is no such folder. Create it first.")
     text = _read_text(args)
-    tts = _load(args.model, args.device)
+    tts = _load(args.model, args.device, args.lexicon)
     start = time.perf_counter()
     pieces = tts.stream(
         text,
@@ -148,13 +157,16 @@ def _say(args: argparse.Namespace) -> None:
         speed=args.speed,
         seed=args.seed,
         language=args.language,
+        markup=args.markup,
     )
-    speech = _gather(pieces, text)
+    speech = _gather(pieces, text, args.markup)
     seconds = time.perf_counter() - start
     if args.output == "-":
         sys.stdout.buffer.write(speech.to_bytes("wav"))
     else:
         speech.save(args.output)
+    if args.srt is not None:
+        write_atomic(args.srt, speech.to_srt().encode())
     seed = f", seed {speech.seed}" if args.seed is None else ""
     print(
         f"{args.output}: {speech.duration_seconds:.2f} s of speech in {seconds:.2f} s, "
@@ -178,24 +190,22 @@ def _check_output(output: str) -> None:
         raise OptionError(f"Cannot write {output!r}: there is no such folder. Create it first.")
 
 
-def _gather(pieces: "Iterator[Speech]", text: str) -> "Speech":
+def _gather(pieces: "Iterator[Speech]", text: str, markup: str) -> "Speech":
     """All pieces joined; long texts tell every few seconds how far they are."""
-    import numpy as np
-
     from stepflow_tts.speech import Speech
     from stepflow_tts.text.split import split
 
     done: list[Speech] = []
-    total = len(split(text))
+    total = len(split(text)) if markup == "plain" else 0  # of markup only the end tells
     told = time.monotonic()
     for piece in pieces:
         done.append(piece)
-        if len(done) < total and time.monotonic() - told > PROGRESS_SECONDS:
+        if (not total or len(done) < total) and time.monotonic() - told > PROGRESS_SECONDS:
             told = time.monotonic()
             spoken = sum(p.duration_seconds for p in done)
-            print(f"{len(done)} of {total} chunks, {spoken:.0f} s of speech", file=sys.stderr)
-    samples = np.concatenate([piece.samples for piece in done])
-    return Speech(samples, done[0].sample_rate, done[0].seed, text)
+            count = f"{len(done)} of {total}" if total else f"{len(done)}"
+            print(f"{count} chunks, {spoken:.0f} s of speech", file=sys.stderr)
+    return Speech.join(done, text)
 
 
 def _read_text(args: argparse.Namespace) -> str:
@@ -218,11 +228,13 @@ def _read_text(args: argparse.Namespace) -> str:
         ) from error
 
 
-def _load(source: str | None, device: str | None = None) -> "StepFlowTTS":
+def _load(
+    source: str | None, device: str | None = None, lexicon: Path | None = None
+) -> "StepFlowTTS":
     """The checkpoint called `source`, ready to speak."""
     from stepflow_tts.pipeline import StepFlowTTS
 
-    return StepFlowTTS.from_pretrained(source, device=device)
+    return StepFlowTTS.from_pretrained(source, device=device, lexicon=lexicon)
 
 
 def _voices(args: argparse.Namespace) -> None:

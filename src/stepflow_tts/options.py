@@ -3,16 +3,21 @@
 import math
 import operator
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from stepflow_tts.config import CheckpointConfig
 from stepflow_tts.errors import OptionError
+from stepflow_tts.text.plan import Markup
+from stepflow_tts.text.split import Pause
 
 SPEED_RANGE = (0.5, 2.0)
 MAX_SEED = 2**63 - 1
+MAX_PAUSE_SECONDS = 5.0
+PAUSE_KINDS: tuple[Pause, ...] = ("clause", "sentence", "line", "paragraph")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,18 @@ class Options:
     cfg_strength: float
     speed: float
     seed: int
+    pause_seconds: Mapping[Pause, float] = field(default_factory=dict)
+    markup: Markup = "plain"
 
 
 def check_options(
-    config: CheckpointConfig, num_steps: int, cfg_strength: float, speed: float, seed: int | None
+    config: CheckpointConfig,
+    num_steps: int,
+    cfg_strength: float,
+    speed: float,
+    seed: int | None,
+    pause_seconds: Mapping[Pause, float] | None = None,
+    markup: Markup = "plain",
 ) -> Options:
     """The checked settings of a call; a seed is drawn here if there is none.
 
@@ -49,7 +62,45 @@ def check_options(
     chosen = secrets.randbits(32) if seed is None else _whole("seed", seed)
     if not 0 <= chosen <= MAX_SEED:
         raise OptionError(f"seed is {chosen}; it must be from 0 to 2**63 - 1, or None.")
-    return Options(steps, float(cfg_strength), float(speed), chosen)
+    if markup not in ("plain", "ssml"):
+        raise OptionError(f"markup is {markup!r}; it must be 'plain' or 'ssml'.")
+    pauses = _pauses(pause_seconds)
+    return Options(steps, float(cfg_strength), float(speed), chosen, pauses, markup)
+
+
+def _pauses(pause_seconds: object) -> dict[Pause, float]:
+    """The checked pauses of a call, those that it names."""
+    if pause_seconds is None:
+        return {}
+    if not isinstance(pause_seconds, Mapping):
+        raise OptionError(
+            f"pause_seconds is {pause_seconds!r}; it must be a mapping such as {{'sentence': 0.5}}."
+        )
+    for kind, seconds in pause_seconds.items():
+        if kind not in PAUSE_KINDS:
+            raise OptionError(
+                f"pause_seconds has the key {kind!r}; known are {', '.join(PAUSE_KINDS)}."
+            )
+        if not 0.0 <= _number(f"pause_seconds[{kind!r}]", seconds) <= MAX_PAUSE_SECONDS:
+            raise OptionError(
+                f"pause_seconds[{kind!r}] is {seconds}; it must be from 0 to "
+                f"{MAX_PAUSE_SECONDS:.0f} seconds."
+            )
+    return {kind: float(seconds) for kind, seconds in pause_seconds.items()}
+
+
+def check_rate(rate: float, speed: float) -> None:
+    """Nothing, when a rate of SSML and the speed of the call may be multiplied.
+
+    Raises:
+        OptionError: together they are out of the range of the speed.
+    """
+    low, high = SPEED_RANGE
+    if not low <= rate * speed <= high:
+        raise OptionError(
+            f"The SSML has the rate {rate:.0%} at speed {speed}; their product is {rate * speed:.3g} "
+            f"and must be from {low} to {high}."
+        )
 
 
 def _whole(name: str, value: object) -> int:

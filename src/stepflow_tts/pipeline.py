@@ -20,12 +20,19 @@ from stepflow_tts.errors import AudioError, OptionError, TextError
 from stepflow_tts.hub import Checkpoint, load_checkpoint, resolve, save_checkpoint
 from stepflow_tts.model_card import model_card
 from stepflow_tts.models.acoustic import VoiceContext
-from stepflow_tts.options import Options, check_device, check_options, default_device
+from stepflow_tts.options import (
+    Options,
+    check_device,
+    check_options,
+    check_rate,
+    default_device,
+)
 from stepflow_tts.speech import Speech
-from stepflow_tts.synthesis import minimum_frames, synthesize_chunk
-from stepflow_tts.text.normalize import normalize
-from stepflow_tts.text.phonemize import phonemize, resolve_language
-from stepflow_tts.text.split import split
+from stepflow_tts.synthesis import speak
+from stepflow_tts.text.lexicon import Lexicon, LexiconSource
+from stepflow_tts.text.phonemize import resolve_language
+from stepflow_tts.text.plan import Markup, Part, plan
+from stepflow_tts.text.split import Pause
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.voice import Voice
 
@@ -45,11 +52,17 @@ class StepFlowTTS:
     Calls change nothing that another call can hear: threads may share one instance.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str | torch.device | None = None,
+        lexicon: LexiconSource | None = None,
+    ) -> None:
         """Take the parts of a loaded checkpoint; `from_pretrained` finds and loads one."""
         self._checkpoint = checkpoint
         self._tokenizer = Tokenizer(checkpoint.config.symbols)
-        self._is_phone = minimum_frames(checkpoint.config.symbols) > 0
+        self._lexicon = None if lexicon is None else Lexicon(lexicon, self._tokenizer.symbols)
         self._lock = threading.Lock()
         self._contexts: OrderedDict[str, VoiceContext] = OrderedDict()
         self.to(default_device() if device is None else device)
@@ -64,6 +77,7 @@ class StepFlowTTS:
         token: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        lexicon: LexiconSource | None = None,
     ) -> "StepFlowTTS":
         """The model of a checkpoint, ready to speak.
 
@@ -74,12 +88,15 @@ class StepFlowTTS:
             token: the Hub's access token; None takes the one of `hf auth login`.
             cache_dir: where downloads are kept.
             local_files_only: True never touches the network.
+            lexicon: how words are said that it gets wrong: a mapping such as
+                {"nginx": "engine x", "Nguyen": "/wˈɪn/"}, or a file of such lines with a tab
+                between the two; a word in small letters is found in any case.
 
         Raises:
             CheckpointNotFoundError: there is none at `source`.
             CheckpointFormatError: it is damaged, or not of this version.
             DownloadError: the Hub could not be reached, or refused.
-            OptionError: the device does not exist, or a revision without the Hub.
+            OptionError: the device does not exist, a revision without the Hub, or a bad lexicon.
         """
         device = default_device() if device is None else check_device(device)
         folder = resolve(
@@ -89,7 +106,7 @@ class StepFlowTTS:
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        return cls(load_checkpoint(folder), device=device)
+        return cls(load_checkpoint(folder), device=device, lexicon=lexicon)
 
     @property
     def config(self) -> CheckpointConfig:
@@ -159,6 +176,8 @@ class StepFlowTTS:
         speed: float = 1.0,
         seed: int | None = 0,
         language: str | None = None,
+        pause_seconds: Mapping[Pause, float] | None = None,
+        markup: Markup = "plain",
     ) -> Speech:
         """The text, spoken in the voice.
 
@@ -172,16 +191,24 @@ class StepFlowTTS:
             speed: 0.5 to 2.0; 2.0 is twice as fast.
             seed: 0 or more; the same call with the same seed gives the same samples. None draws one.
             language: BCP 47 tag; None for the voice's.
+            pause_seconds: how long one hears nothing after a "clause" (comma, colon), "sentence",
+                "line" or "paragraph", 0 to 5 s at any speed; those not named are as they come.
+            markup: "plain" interprets nothing in the text; "ssml" is the part of SSML that
+                `stepflow_tts.text.ssml` lists.
+
+        Returns:
+            Samples, and words and phonemes with their times.
 
         Raises:
-            TextError: nothing in the text can be spoken, or it is too long.
+            TextError: nothing in the text can be spoken, it is too long, or bad SSML.
             AudioError: the reference recording cannot be used.
             OptionError: another argument is out of its range.
             SynthesisError: the model's output is not speech.
         """
-        options = check_options(self.config, num_steps, cfg_strength, speed, seed)
-        pieces = list(self._stream(text, voice, options, language))
-        return Speech(np.concatenate(pieces), self.sample_rate, options.seed, text)
+        options = check_options(
+            self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
+        )
+        return Speech.join(self._stream(text, voice, options, language), text)
 
     def stream(
         self,
@@ -193,6 +220,8 @@ class StepFlowTTS:
         speed: float = 1.0,
         seed: int | None = 0,
         language: str | None = None,
+        pause_seconds: Mapping[Pause, float] | None = None,
+        markup: Markup = "plain",
     ) -> Iterator[Speech]:
         """The speech of `synthesize` piece by piece, each as soon as it is made.
 
@@ -200,9 +229,10 @@ class StepFlowTTS:
         is a sentence or part of one, with the pause that follows it. All input is checked before
         the iterator is returned; only a SynthesisError can come later.
         """
-        options = check_options(self.config, num_steps, cfg_strength, speed, seed)
-        pieces = self._stream(text, voice, options, language)
-        return (Speech(samples, self.sample_rate, options.seed) for samples in pieces)
+        options = check_options(
+            self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
+        )
+        return self._stream(text, voice, options, language)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """The folder, which now holds this checkpoint with a model card, ready for the Hub.
@@ -217,44 +247,46 @@ class StepFlowTTS:
 
     def _stream(
         self, text: str, voice: VoiceSource, options: Options, language: str | None
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """Check and plan at once, then make chunk after chunk."""
+    ) -> Iterator[Speech]:
+        """Check and plan at once, then make part after part."""
         chosen = self._voice(voice)
         spoken = self._language(chosen.language if language is None else language)
-        plan = self._plan(text, spoken)
+        parts = self._plan(text, spoken, options)
         context = self._context(chosen)
-        return self._chunks(plan, context, options)
+        return self._speak(parts, context, options)
 
-    def _plan(self, text: str, language: str) -> list[tuple[list[int], float]]:
-        """Token ids and the pause after them in seconds, chunk by chunk; depends on the text alone."""
+    def _plan(self, text: str, language: str, options: Options) -> list[Part]:
+        """The parts that have something to say; they depend on text and options alone."""
         if isinstance(text, str) and len(text) > MAX_CHARACTERS:
             raise TextError(
                 f"The text has {len(text)} characters; {MAX_CHARACTERS} are allowed in one call. "
                 "Synthesize it in parts, such as chapters."
             )
-        plan = [
-            (self._tokenizer.encode(phonemize(chunk.text, language)), chunk.pause_seconds)
-            for chunk in split(normalize(text, language=language))
-        ]
-        plan = [part for part in plan if self._is_phone[part[0][1:-1]].any()]
-        if not plan:
+        parts = plan(
+            text,
+            language,
+            self._tokenizer,
+            markup=options.markup,
+            lexicon=self._lexicon,
+            pause_seconds=options.pause_seconds,
+        )
+        parts = [part for part in parts if part.speaks]
+        if not parts:
             raise TextError(
                 f"Nothing in the text {text[:40]!r} is spoken. Give at least one word in English."
             )
-        return plan
+        for part in parts:
+            check_rate(part.rate, options.speed)
+        return parts
 
-    def _chunks(
-        self, plan: list[tuple[list[int], float]], context: VoiceContext, options: Options
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """(S,) samples a chunk, with the pause after it; none after the last."""
+    def _speak(
+        self, parts: list[Part], context: VoiceContext, options: Options
+    ) -> Iterator[Speech]:
+        """Each part, with the pause after it; none after the last."""
         c = self._checkpoint
-        for index, (token_ids, pause_seconds) in enumerate(plan):
-            waveform = synthesize_chunk(
-                c.config, c.model, c.vocoder, token_ids, context, options, index
-            )
-            pause = 0.0 if index == len(plan) - 1 else pause_seconds / options.speed
-            silence = torch.zeros(round(pause * self.sample_rate))
-            yield torch.cat((waveform, silence)).numpy()
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            yield speak(c.config, c.model, c.vocoder, part, context, options, i, last=last)
 
     def _voice(self, source: VoiceSource) -> Voice:
         """The voice that `source` means."""

@@ -2,14 +2,17 @@
 
 import base64
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from stepflow_tts.audio.io import FORMATS, Samples, encode_audio
 from stepflow_tts.errors import OptionError, SynthesisError
 from stepflow_tts.files import write_atomic
+from stepflow_tts.subtitles import Phoneme, Word, to_json, to_srt, to_vtt
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -21,6 +24,9 @@ class Speech:
         sample_rate: in Hz.
         seed: what the noise was drawn from; the same call with it gives the same samples.
         text: what is spoken, as it was written.
+        words: of the text in order, each with the time it is heard; "$5.2M" is one, whatever is
+            said for it.
+        phonemes: what is heard, sound by sound.
 
     Raises:
         OptionError: samples that are not (S,) with S above 0, or a sample rate that is not
@@ -32,6 +38,8 @@ class Speech:
     sample_rate: int
     seed: int = 0
     text: str = ""
+    words: tuple[Word, ...] = ()
+    phonemes: tuple[Phoneme, ...] = ()
 
     def __post_init__(self) -> None:
         samples = np.array(self.samples, dtype=np.float32)
@@ -81,8 +89,22 @@ class Speech:
             )
         return write_atomic(path, self.to_bytes(extension[1:].lower()))
 
+    def to_srt(self) -> str:
+        """Subtitles in the format of .srt files: at most two lines and six seconds each."""
+        return to_srt(self.words)
+
+    def to_vtt(self) -> str:
+        """Subtitles in the format of .vtt files, as browsers show them."""
+        return to_vtt(self.words)
+
+    def to_json(self) -> str:
+        """Text, duration_seconds, words and phonemes as one JSON object."""
+        return to_json(self.text, self.duration_seconds, self.words, self.phonemes)
+
     def slice(self, start_seconds: float, end_seconds: float | None = None) -> "Speech":
         """The part between two times, without its text; up to the end when `end_seconds` is None.
+
+        A word belongs to the part in which its middle is.
 
         Raises:
             OptionError: not 0 <= start < end <= duration.
@@ -94,7 +116,52 @@ class Speech:
                 f"to {self.duration_seconds:.3f} s."
             )
         start, end = (round(time * self.sample_rate) for time in (start_seconds, end_seconds))
-        return Speech(self.samples[start:end], self.sample_rate, self.seed)
+        cut = _Cut(start / self.sample_rate, end / self.sample_rate, end == len(self.samples))
+        return Speech(
+            self.samples[start:end],
+            self.sample_rate,
+            self.seed,
+            "",
+            tuple(Word(*timed) for timed in cut.of(self.words)),
+            tuple(Phoneme(*timed) for timed in cut.of(self.phonemes)),
+        )
+
+    @staticmethod
+    def join(pieces: Iterable["Speech"], text: str | None = None) -> "Speech":
+        """All pieces, one after the other, such as those of `StepFlowTTS.stream`.
+
+        Args:
+            pieces: one or more; the seed is that of the first.
+            text: what they say; None joins their texts.
+
+        Raises:
+            OptionError: there are none, or their sample rates differ.
+        """
+        parts = list(pieces)
+        if not parts:
+            raise OptionError("There is no speech to join; give one piece or more.")
+        rate = parts[0].sample_rate
+        words: list[Word] = []
+        phonemes: list[Phoneme] = []
+        num_samples = 0
+        for part in parts:
+            if part.sample_rate != rate:
+                raise OptionError(
+                    f"Cannot join speech at {rate} Hz and {part.sample_rate} Hz: "
+                    "synthesize both with the same checkpoint."
+                )
+            offset = num_samples / rate
+            words += (Word(t, a + offset, b + offset) for t, a, b in part.words)
+            phonemes += (Phoneme(t, a + offset, b + offset) for t, a, b in part.phonemes)
+            num_samples += len(part.samples)
+        return Speech(
+            np.concatenate([part.samples for part in parts]),
+            rate,
+            parts[0].seed,
+            " ".join(part.text for part in parts if part.text) if text is None else text,
+            tuple(words),
+            tuple(phonemes),
+        )
 
     def __add__(self, other: "Speech") -> "Speech":
         """Both, one after the other, with the seed of the first.
@@ -104,14 +171,7 @@ class Speech:
         """
         if not isinstance(other, Speech):
             return NotImplemented
-        if other.sample_rate != self.sample_rate:
-            raise OptionError(
-                f"Cannot join speech at {self.sample_rate} Hz and {other.sample_rate} Hz: "
-                "synthesize both with the same checkpoint."
-            )
-        samples = np.concatenate([self.samples, other.samples])
-        text = " ".join(part for part in (self.text, other.text) if part)
-        return Speech(samples, self.sample_rate, self.seed, text)
+        return Speech.join((self, other))
 
     def __repr__(self) -> str:
         return (
@@ -119,11 +179,27 @@ class Speech:
             f"text={self.text[:40]!r})"
         )
 
-    def __reduce__(self) -> tuple[type["Speech"], tuple[Samples, int, int, str]]:
+    def __reduce__(self) -> tuple[type["Speech"], tuple[object, ...]]:
         # Through the constructor: an array that was unpickled as it is would be writable.
-        return Speech, (self.samples, self.sample_rate, self.seed, self.text)
+        values = (self.samples, self.sample_rate, self.seed, self.text, self.words, self.phonemes)
+        return Speech, values
 
     def _repr_html_(self) -> str:
         """A player for notebooks."""
         data = base64.b64encode(self.to_bytes("wav")).decode("ascii")
         return f'<audio controls src="data:audio/wav;base64,{data}"></audio>'
+
+
+class _Cut(NamedTuple):
+    """A part of a speech, in seconds."""
+
+    start: float
+    end: float
+    is_last: bool
+
+    def of(self, timed: Iterable[tuple[str, float, float]]) -> Iterator[tuple[str, float, float]]:
+        """What has its middle in the part, cut to it and counted from its start."""
+        for text, a, b in timed:
+            middle = (a + b) / 2
+            if self.start <= middle and (middle < self.end or self.is_last):
+                yield text, max(a, self.start) - self.start, min(b, self.end) - self.start

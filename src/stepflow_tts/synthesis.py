@@ -5,7 +5,9 @@ streamed, synthesized with others or synthesized alone.
 """
 
 import hashlib
-import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +16,17 @@ from stepflow_tts import flow
 from stepflow_tts.audio.effects import active_level_db
 from stepflow_tts.audio.griffin_lim import griffin_lim
 from stepflow_tts.audio.mel import from_flow
-from stepflow_tts.config import CheckpointConfig
+from stepflow_tts.config import CheckpointConfig, MelConfig
 from stepflow_tts.errors import SynthesisError
 from stepflow_tts.models.acoustic import AcousticModel, VoiceContext
 from stepflow_tts.models.conditioning import StepIndex, TimeConditioning
 from stepflow_tts.models.duration import round_durations
 from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.options import Options
+from stepflow_tts.speech import Speech
+from stepflow_tts.subtitles import Phoneme, Word
+from stepflow_tts.text.plan import Part
+from stepflow_tts.text.tokenizer import is_phone
 
 MIN_LEVEL_DB = -50.0  # speech is made at -26 dBFS
 LIMITER_KNEE = 0.9  # louder samples are bent towards 1.0
@@ -29,8 +35,20 @@ FADE_SECONDS = 0.005  # at both ends of a chunk, so that it meets the pause with
 
 def minimum_frames(symbols: tuple[str, ...]) -> Tensor:
     """(symbols,) the fewest frames that a token may have: 1 for a phone, begin and end, else 0."""
-    phones = [len(s) > 1 or unicodedata.category(s) in ("Ll", "Lo", "Lu") for s in symbols]
-    return torch.tensor(phones).long()
+    return torch.tensor([is_phone(symbol) for symbol in symbols]).long()
+
+
+class Take(NamedTuple):
+    """A chunk that was spoken."""
+
+    waveform: Tensor  # (S,) samples in [-1, 1] on the CPU
+    durations: Tensor  # (L,) integers, frames of each token
+
+    def token_seconds(self, mel: MelConfig) -> list[float]:
+        """L + 1 times in seconds: where each token begins, and where the last one ends."""
+        longest = len(self.waveform) / mel.sample_rate
+        ends = self.durations.cumsum(0).tolist()
+        return [min(frames / mel.frame_rate, longest) for frames in (0, *ends)]
 
 
 def draw_noise(num_frames: int, n_mels: int, seed: int, index: int) -> Tensor:
@@ -86,8 +104,9 @@ def synthesize_chunk(
     voice: VoiceContext,
     options: Options,
     index: int,
-) -> Tensor:
-    """(S,) samples in [-1, 1] on the CPU, at the checkpoint's sample rate.
+    pauses: Sequence[tuple[int, int, float]] = (),
+) -> Take:
+    """A chunk's samples, at the checkpoint's sample rate, and its durations.
 
     Args:
         config: of the checkpoint.
@@ -97,6 +116,7 @@ def synthesize_chunk(
         voice: of `AcousticModel.encode_voice`.
         options: of the call.
         index: the chunk's place in the plan.
+        pauses: seconds that the tokens from a first to before a last one take, at any speed.
 
     Raises:
         SynthesisError: what came out is not finite, or silent.
@@ -107,6 +127,7 @@ def synthesize_chunk(
     log_durations = model.predict_durations(encoding, voice)[0].cpu()  # (L,); MPS has no float64
     minimum = minimum_frames(config.symbols)[token_ids]
     durations = round_durations(log_durations, speed=options.speed, minimum=minimum)  # (L,)
+    durations = set_pauses(durations, pauses, config.mel)
     conditions = model.frame_conditions(encoding, durations[None].to(device))  # (1, T, E)
     noise = draw_noise(conditions.shape[1], config.mel.n_mels, options.seed, index)
     noise = (noise * config.flow.noise_scale).to(device)
@@ -115,7 +136,62 @@ def synthesize_chunk(
     decoded = griffin_lim(log_mel, config.mel) if vocoder is None else vocoder.decode(log_mel)
     waveform = decoded[0].float().cpu()  # (S,)
     check_is_speech(waveform, config.mel.sample_rate, index)
-    return fade_ends(limit(waveform), round(FADE_SECONDS * config.mel.sample_rate))
+    faded = fade_ends(limit(waveform), round(FADE_SECONDS * config.mel.sample_rate))
+    return Take(faded, durations)
+
+
+def speak(
+    config: CheckpointConfig,
+    model: AcousticModel,
+    vocoder: Vocoder | None,
+    part: Part,
+    voice: VoiceContext,
+    options: Options,
+    index: int,
+    *,
+    last: bool,
+) -> Speech:
+    """A part of a plan with its words, and the pause that follows it unless it is the `last`.
+
+    The other arguments and errors are those of `synthesize_chunk`.
+    """
+    own = replace(options, speed=options.speed * part.rate)
+    take = synthesize_chunk(
+        config, model, vocoder, part.token_ids, voice, own, index, part.inner_pauses
+    )
+    times = [part.before_seconds + t for t in take.token_seconds(config.mel)]  # (L + 1,)
+    phonemes = tuple(Phoneme(s.text, times[s.start], times[s.end]) for s in part.phoneme_spans())
+    words = tuple(Word(s.text, times[s.start], times[s.end]) for s in part.word_spans())
+
+    if last and not part.always_pause:
+        pause = 0.0
+    elif part.exact_pause:
+        pause = max(0.0, part.pause_seconds - (times[-1] - phonemes[-1].end_seconds))
+    else:
+        pause = part.pause_seconds / options.speed
+    rate = config.mel.sample_rate
+    silences = [torch.zeros(round(seconds * rate)) for seconds in (part.before_seconds, pause)]
+    waveform = torch.cat((silences[0], take.waveform, silences[1]))
+    text = " ".join(word.text for word in words)
+    return Speech(waveform.numpy(), rate, options.seed, text, words, phonemes)
+
+
+def set_pauses(
+    durations: Tensor, pauses: Sequence[tuple[int, int, float]], mel: MelConfig
+) -> Tensor:
+    """(L,) frames of each token, in which pauses last as long as was asked.
+
+    Args:
+        durations: (L,) integers.
+        pauses: first token, the one after the last, and seconds; the mark that comes first takes
+            them all.
+        mel: whose frames they are.
+    """
+    durations = durations.clone()
+    for start, end, seconds in pauses:
+        durations[start:end] = 0
+        durations[start] = round(seconds * mel.frame_rate)
+    return durations
 
 
 def check_is_speech(waveform: Tensor, sample_rate: int, index: int) -> None:

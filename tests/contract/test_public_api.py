@@ -87,6 +87,7 @@ def test_signatures() -> None:
         "*token": None,
         "*cache_dir": None,
         "*local_files_only": False,
+        "*lexicon": None,
     }
     synthesize = {
         "text": inspect.Parameter.empty,
@@ -96,6 +97,8 @@ def test_signatures() -> None:
         "*speed": 1.0,
         "*seed": 0,
         "*language": None,
+        "*pause_seconds": None,
+        "*markup": "plain",
     }
     assert parameters(StepFlowTTS.synthesize) == synthesize
     assert parameters(StepFlowTTS.stream) == synthesize

@@ -100,7 +100,7 @@ def chunk_of(checkpoint: Checkpoint, **changes: object) -> torch.Tensor:
     options = replace(OPTIONS, **changes)
     return synthesize_chunk(
         checkpoint.config, model, checkpoint.vocoder, tokens, voice, options, index=0
-    )
+    ).waveform
 
 
 def test_without_noise_the_seed_is_not_heard(checkpoint: Checkpoint) -> None:

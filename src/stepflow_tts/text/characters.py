@@ -90,6 +90,23 @@ def clean(text: str) -> Cleaned:
     return Cleaned("".join(parts), starts, ends)
 
 
+def clean_around(text: str, spans: Sequence[tuple[int, int]]) -> Cleaned:
+    """`clean(text)` with "xx" or "Xx" in place of each of `spans`, which are in order."""
+    starts, ends, parts = array("q"), array("q"), []
+    place = 0
+    for start, end in (*spans, (len(text), len(text))):
+        gap = clean(text[place:start])
+        parts.append(gap.text)
+        starts.extend(place + i for i in gap.starts)
+        ends.extend(place + i for i in gap.ends)
+        if start < end:
+            parts.append("Xx" if text[start].isupper() else "xx")
+            starts.extend([start] * 2)
+            ends.extend([end] * 2)
+        place = end
+    return Cleaned("".join(parts), starts, ends)
+
+
 def _cleaned(found: str, before: str, after: str, unspoken: Counter[str]) -> str:
     """What stands for a special character or run; counts letters that cannot be spoken."""
     if found[0] in " \n\r":

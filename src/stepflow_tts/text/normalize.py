@@ -1,7 +1,9 @@
 """From written text to the words that are said, each piece with its place in the source."""
 
+import bisect
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepflow_tts.errors import TextError
@@ -16,7 +18,7 @@ from stepflow_tts.text import (
     web,
     words,
 )
-from stepflow_tts.text.characters import Cleaned, clean
+from stepflow_tts.text.characters import Cleaned, clean, clean_around
 from stepflow_tts.text.rule import Rule
 from stepflow_tts.text.speakable import check_speakable
 
@@ -33,6 +35,15 @@ class Piece:
     start: int
     end: int
     spoken: str  # with the space or line break that follows, so that joined pieces are the text
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is to be said for source[start:end], whatever is written there."""
+
+    start: int
+    end: int
+    spoken: str  # words, or `ipa_in_text`
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +91,35 @@ def normalize(text: str, *, language: str = "en-us") -> str:
     return "".join(piece.spoken for piece in pieces(text, language=language))
 
 
-def pieces(text: str, *, language: str = "en-us") -> list[Piece]:
+def pieces(text: str, *, language: str = "en-us", given: Sequence[Given] = ()) -> list[Piece]:
     """The pieces of `normalize(text)` in order, with the spans of `text` that they stand for.
+
+    Args:
+        text: as in `normalize`.
+        language: as in `normalize`.
+        given: what is said for spans of `text`, in order; no rule touches them.
 
     Raises:
         TextError: nothing in the text can be spoken; see `check_speakable`.
     """
-    check_speakable(text)
-    cleaned = clean(text)
-    found = _assemble(text, cleaned, _segments(cleaned.text, _rules(language)))
+    check_speakable(_heard(text, given) if given else text)
+    cleaned = clean_around(text, [(g.start, g.end) for g in given]) if given else clean(text)
+    places = [bisect.bisect_left(cleaned.starts, g.start) for g in given]
+    said = [_Segment(at, at + 2, g.spoken) for at, g in zip(places, given, strict=True)]
+    found = _assemble(text, cleaned, _segments(cleaned.text, _rules(language), said))
     if not any(character.isalnum() for piece in found for character in piece.spoken):
         raise TextError(
             f"The text {text[:40]!r} holds only marks that are not said. "
             "Give at least one word in English."
         )
     return found
+
+
+def _heard(text: str, given: Sequence[Given]) -> str:
+    """`text` with a word for each span that is given."""
+    starts = [0, *(g.end for g in given)]
+    ends = [*(g.start for g in given), len(text)]
+    return " x ".join(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
 @functools.lru_cache(maxsize=2)
@@ -114,10 +139,12 @@ def _rules(language: str) -> tuple[Rule, ...]:
     )
 
 
-def _segments(text: str, rules: tuple[Rule, ...]) -> list[_Segment]:
-    """The text cut into what rules replace and what stays."""
+def _segments(text: str, rules: tuple[Rule, ...], given: list[_Segment]) -> list[_Segment]:
+    """The text cut into what is given, what rules replace and what stays."""
     taken = bytearray(len(text))
-    replaced: list[_Segment] = []
+    replaced = list(given)
+    for segment in given:
+        taken[segment.start : segment.end] = b"\1" * (segment.end - segment.start)
     for rule in rules:
         for found in rule.pattern.finditer(text):
             start, end = found.span(rule.group)

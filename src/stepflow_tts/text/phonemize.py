@@ -3,6 +3,7 @@
 import logging
 import re
 import threading
+from collections.abc import Sequence
 
 import espeakng_loader
 from phonemizer.backend import EspeakBackend
@@ -39,6 +40,13 @@ _SPACE_BEFORE_MARK = re.compile(r" ([,;:.!?])")
 # croissant: twice in 10 000 sentences, too rare to be learnt, so what many English speakers say.
 _PHONES = str.maketrans({"r": "ɹ", "x": "k", "ɬ": "l", "\u0303": "n"})
 
+# Each symbol of IPA that is given in a text is written as the letter of the second plane that lies
+# _PLANE above it. `normalize` leaves no such letter of the user's, so these pass through it and
+# through `split` as words of their true length.
+_PLANE = 0x20000
+_GIVEN = re.compile("([\U00020000-\U0002ffff]+(?: [\U00020000-\U0002ffff]+)*)")
+_NO_LETTERS = re.compile(r"[,;:.!?\"]+")
+
 # A backend shared by four threads gave wrong phonemes in 8 of 120 calls.
 _lock = threading.Lock()
 _backends: dict[str, EspeakBackend] = {}
@@ -58,6 +66,16 @@ def resolve_language(tag: str) -> str:
     return language
 
 
+def as_spoken(ipa: str) -> str:
+    """`ipa` with the phones that `phonemize` writes in place of rare ones."""
+    return ipa.translate(_PHONES)
+
+
+def ipa_in_text(ipa: str) -> str:
+    """`ipa` in the letters that `phonemize` takes for given IPA, to stand in a text."""
+    return "".join(c if c == " " else chr(_PLANE + ord(c)) for c in ipa)
+
+
 def phonemize(text: str, language: str) -> str:
     """IPA of `text`, one character a symbol, with stress, single spaces and , ; : . ! ? " kept.
 
@@ -65,17 +83,49 @@ def phonemize(text: str, language: str) -> str:
     anything to speak gives its punctuation only.
 
     Args:
-        text: normalized text; line breaks count as spaces.
+        text: normalized text; line breaks count as spaces, and `ipa_in_text` is taken as it is.
         language: "en-us" or "en-gb", or a tag that `resolve_language` knows.
 
     Raises:
         OptionError: the language is not spoken.
     """
     language = resolve_language(language)
-    folded = _fold(text)
+    runs = _GIVEN.split(_fold(text))  # every other one is given
+    said = [_given(run) if i % 2 else _say(run, language) for i, run in enumerate(runs)]
+    return _SPACE.sub(" ", "".join(said)).strip()
+
+
+def phonemize_words(words: Sequence[str], language: str) -> list[str]:
+    """IPA of each of `words` as if it stood alone, without punctuation; one may be many words.
+
+    Raises:
+        OptionError: the language is not spoken.
+    """
+    language = resolve_language(language)
+    plain = [_NO_LETTERS.sub(" ", _fold(word)).strip() for word in words]
+    # A line of nothing but marks, or none at all, would shift the lines after it.
+    spoken = [word for word in plain if word and not _GIVEN.search(word)]
     with _lock:
-        spoken = _backend(language).phonemize([folded], strip=True)
-    return _SPACE.sub(" ", "".join(spoken).translate(_PHONES)).strip()
+        lines = iter(_backend(language).phonemize(spoken, strip=True))
+    return [
+        phonemize(word, language)
+        if not word or _GIVEN.search(word)
+        else _SPACE.sub(" ", next(lines).translate(_PHONES)).strip()
+        for word in plain
+    ]
+
+
+def _say(text: str, language: str) -> str:
+    """IPA of folded text, with the spaces at its ends."""
+    with _lock:
+        spoken = _backend(language).phonemize([text], strip=True)
+    before, after = text[:1].isspace(), text[-1:].isspace()
+    return " " * before + "".join(spoken).translate(_PHONES) + " " * after
+
+
+def _given(letters: str) -> str:
+    """The IPA that `ipa_in_text` wrote."""
+    return "".join(c if c == " " else chr(ord(c) - _PLANE) for c in letters)
 
 
 def _fold(text: str) -> str:

@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 LONGEST = 200
 """Characters in a chunk at most, about 12 seconds: the longest utterances of training."""
@@ -19,6 +21,18 @@ SENTENCE_PAUSE = 0.3
 LINE_PAUSE = 0.5
 PARAGRAPH_PAUSE = 0.7
 
+Pause = Literal["word", "clause", "sentence", "line", "paragraph"]
+"""What a pause follows."""
+
+PAUSE_SECONDS: dict[Pause, float] = {
+    "word": WORD_PAUSE,
+    "clause": CLAUSE_PAUSE,
+    "sentence": SENTENCE_PAUSE,
+    "line": LINE_PAUSE,
+    "paragraph": PARAGRAPH_PAUSE,
+}
+"""From the shortest to the longest, at speed 1."""
+
 _SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Mt|Gen|Col|Capt|Lt|Sgt|Rev|Gov|Sen|Rep|vs|"
@@ -31,6 +45,11 @@ _CONJUNCTION = re.compile(
     r"(?= (?:and|or|but|so|because|which|who|that|when|while|where|if|then|than|as|with|for|to)\s)"
 )
 _SPACE = re.compile(r"(?=\s)")
+_BOUNDARIES: tuple[tuple[re.Pattern[str], Pause], ...] = (
+    (_CLAUSE_END, "clause"),
+    (_CONJUNCTION, "word"),
+    (_SPACE, "word"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +57,14 @@ class Chunk:
     """A stretch of text that is spoken in one go: `text` is source[start:end]."""
 
     text: str
-    pause_seconds: float  # silence after it; also after the last one, where a caller may drop it
+    pause: Pause  # the silence after it; also after the last one, where a caller may drop it
     start: int
     end: int
+
+    @property
+    def pause_seconds(self) -> float:
+        """The silence after it at speed 1."""
+        return PAUSE_SECONDS[self.pause]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +73,45 @@ class _Span:
 
     start: int
     end: int
-    pause_seconds: float
+    pause: Pause
 
     @property
     def length(self) -> int:
         return self.end - self.start
 
 
-def split(text: str, *, first: bool = True) -> list[Chunk]:
+def split(text: str, *, first: bool = True, whole: Sequence[tuple[int, int]] = ()) -> list[Chunk]:
     """The chunks of `text`, normalized or not, in order; the same text gives the same chunks.
 
     A line break ends a chunk, and so does a sentence unless it is short. Sentences above LONGEST
     are cut after punctuation, then before conjunctions, then between words, and inside a word only
-    where it alone is longer. `first` tells whether the text begins here: its first sentence is not
-    joined with others.
+    where it alone is longer.
+
+    Args:
+        text: what is to be said.
+        first: whether the text begins here: its first sentence is not joined with others.
+        whole: spans, such as of a number in words, in which no sentence is cut if it can be cut
+            elsewhere.
     """
+    inside = bytearray(len(text) + 1)  # 1 where a cut would be inside a whole span
+    for start, end in whole:
+        inside[start + 1 : end] = b"\1" * (end - start - 1)
     spans: list[_Span] = []
     for line in _lines(text):
-        sentences = [part for sentence in _sentences(text, line) for part in _cut(text, sentence)]
+        sentences = [
+            part for sentence in _sentences(text, line) for part in _cut(text, sentence, inside)
+        ]
         spans += _joined(sentences, alone=first and not spans)
-    return [Chunk(text[s.start : s.end], s.pause_seconds, s.start, s.end) for s in spans]
+    return [Chunk(text[s.start : s.end], s.pause, s.start, s.end) for s in spans]
 
 
-def _trimmed(text: str, start: int, end: int, pause_seconds: float) -> _Span | None:
+def _trimmed(text: str, start: int, end: int, pause: Pause) -> _Span | None:
     """The span without white space at its ends; None when nothing but marks is left."""
     while start < end and text[start].isspace():
         start += 1
     while start < end and text[end - 1].isspace():
         end -= 1
-    return _Span(start, end, pause_seconds) if start < end else None
+    return _Span(start, end, pause) if start < end else None
 
 
 def _lines(text: str) -> list[_Span]:
@@ -85,12 +119,12 @@ def _lines(text: str) -> list[_Span]:
     spans: list[_Span] = []
     start = 0
     for line in text.splitlines(keepends=True):
-        span = _trimmed(text, start, start + len(line), LINE_PAUSE)
+        span = _trimmed(text, start, start + len(line), "line")
         start += len(line)
         if span and any(character.isalnum() for character in line):
             spans.append(span)
         elif not span and spans:
-            spans[-1] = _Span(spans[-1].start, spans[-1].end, PARAGRAPH_PAUSE)
+            spans[-1] = _Span(spans[-1].start, spans[-1].end, "paragraph")
     return spans
 
 
@@ -99,10 +133,10 @@ def _sentences(text: str, line: _Span) -> list[_Span]:
     spans, start = [], line.start
     for found in _SENTENCE_END.finditer(text, line.start, line.end):
         if _ends_sentence(text, line.start, found):
-            span = _trimmed(text, start, found.end(), SENTENCE_PAUSE)
+            span = _trimmed(text, start, found.end(), "sentence")
             spans += [span] if span else []
             start = found.end()
-    last = _trimmed(text, start, line.end, line.pause_seconds)
+    last = _trimmed(text, start, line.end, line.pause)
     return [*spans, last] if last else spans
 
 
@@ -121,32 +155,30 @@ def _ends_sentence(text: str, line_start: int, found: re.Match[str]) -> bool:
     return not following.islower()
 
 
-def _cut(text: str, sentence: _Span) -> list[_Span]:
+def _cut(text: str, sentence: _Span, inside: bytearray) -> list[_Span]:
     """The sentence in parts of at most LONGEST characters and about equal length."""
     parts, start = [], sentence.start
     while sentence.end - start > LONGEST:
         count = math.ceil((sentence.end - start) / LONGEST)
         middle = start + (sentence.end - start) // count
-        place, pause_seconds = _best_place(text, start, middle)
-        part = _trimmed(text, start, place, pause_seconds)
+        place, pause = _best_place(text, start, middle, inside)
+        part = _trimmed(text, start, place, pause)
         parts += [part] if part else []
         start = place
-    last = _trimmed(text, start, sentence.end, sentence.pause_seconds)
+    last = _trimmed(text, start, sentence.end, sentence.pause)
     return [*parts, last] if last else parts
 
 
-def _best_place(text: str, start: int, middle: int) -> tuple[int, float]:
+def _best_place(text: str, start: int, middle: int, inside: bytearray) -> tuple[int, Pause]:
     """Where to cut near `middle`, after the best kind of boundary there is, and the pause there."""
     low, high = (start + middle) // 2, start + LONGEST
-    for pattern, pause_seconds in (
-        (_CLAUSE_END, CLAUSE_PAUSE),
-        (_CONJUNCTION, WORD_PAUSE),
-        (_SPACE, WORD_PAUSE),
-    ):
-        places = [found.end() for found in pattern.finditer(text, low, high)]
-        if places:
-            return min(places, key=lambda place: abs(place - middle)), pause_seconds
-    return high, WORD_PAUSE
+    for whole in (True, False):
+        for pattern, pause in _BOUNDARIES:
+            ends = (found.end() for found in pattern.finditer(text, low, high))
+            places = [place for place in ends if not (whole and inside[place])]
+            if places:
+                return min(places, key=lambda place: abs(place - middle)), pause
+    return high, "word"
 
 
 def _joined(spans: list[_Span], *, alone: bool) -> list[_Span]:
@@ -157,7 +189,7 @@ def _joined(spans: list[_Span], *, alone: bool) -> list[_Span]:
         if joined and min(joined[-1].length, span.length) >= SHORTEST:
             limit = 0 if alone and len(joined) == 1 else TYPICAL
         if joined and span.end - joined[-1].start <= limit:
-            joined[-1] = _Span(joined[-1].start, span.end, span.pause_seconds)
+            joined[-1] = _Span(joined[-1].start, span.end, span.pause)
         else:
             joined.append(span)
     return joined

@@ -1,6 +1,7 @@
 """From phonemes to token ids: one character is one symbol."""
 
 import logging
+import unicodedata
 from collections import Counter
 
 from stepflow_tts.errors import CheckpointFormatError, TextError
@@ -11,7 +12,7 @@ BOS = "<bos>"
 EOS = "<eos>"
 
 _PUNCTUATION = " ;:,.!?¡¿—…\"“”()-'"
-_VOWELS = "aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵʉʊʌʏᵻ"
+VOWELS = "aeiouyæøœɐɑɒɔəɘɚɛɜɝɞɤɨɪɯɵʉʊʌʏᵻ"
 _CONSONANTS = "bcdfhjklmnpqrstvwxzçðħŋβɓɕɖɗɟɡɣɦɫɬɭɱɲɳɴɸɹɻɽɾʀʁʂʃʈʋʍʎʐʑʒʔʝθχ"
 _MARKS = "ˈˌːˑʰʲʷ\u0329\u032a\u0303"  # the last three combine: syllabic, dental, nasal
 
@@ -19,7 +20,7 @@ DEFAULT_SYMBOLS: tuple[str, ...] = (
     BOS,
     EOS,
     *_PUNCTUATION,
-    *_VOWELS,
+    *VOWELS,
     *_CONSONANTS,
     *_MARKS,
 )
@@ -27,6 +28,16 @@ DEFAULT_SYMBOLS: tuple[str, ...] = (
 
 The order is part of every checkpoint, which stores its own copy: add at the end only.
 """
+
+
+def is_phone(symbol: str) -> bool:
+    """Whether a symbol is a sound of its own, or begin or end: no mark, stress or length."""
+    return len(symbol) > 1 or unicodedata.category(symbol) in ("Ll", "Lo", "Lu")
+
+
+def is_silent(symbol: str) -> bool:
+    """Whether a symbol is punctuation or a space."""
+    return len(symbol) == 1 and unicodedata.category(symbol)[0] in "PSZ"
 
 
 class Tokenizer:
