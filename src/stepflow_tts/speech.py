@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from stepflow_tts.audio.io import FORMATS, Samples, encode_audio
 from stepflow_tts.errors import OptionError, SynthesisError
 from stepflow_tts.files import write_atomic
 from stepflow_tts.subtitles import Phoneme, Word, to_json, to_srt, to_vtt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -64,10 +70,12 @@ class Speech:
         """The bytes of a whole audio file.
 
         Args:
-            format: "wav" (16 bit), "flac", "ogg" (Vorbis), "opus" or "mp3".
+            format: "wav" (16 bit), "flac", "ogg" (Vorbis), "opus", "mp3"; with the extra [av] also
+                "m4a" and bare "aac", which alone is longer: 1024 samples before, up to 1023 after.
 
         Raises:
             OptionError: no such format, or one that cannot hold this sample rate.
+            MissingDependencyError: m4a or aac without PyAV.
         """
         return encode_audio(self.samples, self.sample_rate, format)
 
@@ -77,8 +85,9 @@ class Speech:
         The file appears whole or, after a failure, not at all; one that was there stays as it was.
 
         Raises:
-            OptionError: the extension is none of .wav, .flac, .ogg, .opus and .mp3, or the folder
-                does not exist.
+            OptionError: the extension is none of .wav, .flac, .ogg, .opus, .mp3, .m4a and .aac, or
+                the folder does not exist.
+            MissingDependencyError: m4a or aac without PyAV.
             OSError: the system could not write (no permission, full disk).
         """
         extension = Path(path).suffix
@@ -100,6 +109,18 @@ class Speech:
     def to_json(self) -> str:
         """Text, duration_seconds, words and phonemes as one JSON object."""
         return to_json(self.text, self.duration_seconds, self.words, self.phonemes)
+
+    def plot(self) -> "Figure":
+        """A matplotlib figure: the waveform with its words above the log-mel.
+
+        It belongs to no window: a notebook shows it, `savefig` writes it.
+
+        Raises:
+            MissingDependencyError: matplotlib, the extra [plot], is not installed.
+        """
+        from stepflow_tts.plotting import plot_speech
+
+        return plot_speech(self.samples, self.sample_rate, self.words)
 
     def slice(self, start_seconds: float, end_seconds: float | None = None) -> "Speech":
         """The part between two times, without its text; up to the end when `end_seconds` is None.
@@ -183,6 +204,16 @@ class Speech:
         # Through the constructor: an array that was unpickled as it is would be writable.
         values = (self.samples, self.sample_rate, self.seed, self.text, self.words, self.phonemes)
         return Speech, values
+
+    def plot(self) -> "Figure":
+        """A matplotlib figure with the waveform, the log-mel and the words.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed; it is in the extra `plot`.
+        """
+        from stepflow_tts.plotting import plot_speech
+
+        return plot_speech(self.samples, self.sample_rate, self.words)
 
     def _repr_html_(self) -> str:
         """A player for notebooks."""

@@ -1,7 +1,6 @@
 """The picture of speech."""
 
 import sys
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,14 +9,10 @@ from stepflow_tts.audio.mel import band_centres
 from stepflow_tts.config import MelConfig
 from stepflow_tts.errors import MissingDependencyError
 from stepflow_tts.plotting import MAX_WORDS, plot_speech
+from stepflow_tts.speech import Speech
+from stepflow_tts.subtitles import Word
 
 RATE = 24_000
-
-
-class Word(NamedTuple):
-    text: str
-    start_seconds: float
-    end_seconds: float
 
 
 def tone(seconds=2.0, frequency=440.0):
@@ -92,3 +87,10 @@ def test_without_matplotlib_the_command_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "stepflow-tts\[plot\]"'):
         plot_speech(tone(), RATE)
+
+
+def test_speech_plots_its_words():
+    words = (Word("one", 0.1, 0.6), Word("two", 0.7, 1.5))
+    wave = Speech(tone(), RATE, words=words).plot().axes[0]
+    assert [label.get_text() for label in wave.texts] == ["one", "two"]
+    assert wave.get_xlim() == (0.0, 2.0)
