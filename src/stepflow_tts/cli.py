@@ -10,11 +10,10 @@ import logging
 import os
 import sys
 import time
-import tomllib
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stepflow_tts import __version__
 from stepflow_tts.errors import InputError, OptionError, StepFlowError, TextError
@@ -92,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_arguments(evaluate)
     evaluate.set_defaults(log_level=logging.INFO)
     train = commands.add_parser("train", help="train a network", parents=[common])
-    train.add_argument("task", choices=("teacher", "vocoder", "distill", "export"))
+    train.add_argument("task", choices=("teacher", "vocoder", "trajectories", "distill", "export"))
     train.add_argument("--config", type=Path, required=True, metavar="RECIPE.toml")
     train.add_argument(
         "--folder", type=Path, help="for all that comes of it (default: runs/RECIPE)"
@@ -273,20 +272,12 @@ def _info(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     """One task of a recipe; an interrupted run goes on where it was."""
-    tables = _read_recipe(args.config)
-    from stepflow_tts.training.recipe import run
+    from stepflow_tts.training.recipe_files import read_tables
+
+    tables = read_tables(args.config)
+    from stepflow_tts.training.recipe import run  # loads PyTorch
 
     run(args.task, tables, args.folder or Path("runs") / args.config.stem)
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except ValueError as error:
-        raise OptionError(f"The recipe {path} is not TOML: {error}.") from error
 
 
 def _prepare(args: argparse.Namespace) -> None:

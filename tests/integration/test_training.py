@@ -27,6 +27,7 @@ from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.checkpoint import STATE_FILE
 from stepflow_tts.training.data import Corpus, DataConfig
+from stepflow_tts.training.distill import DistillTask
 from stepflow_tts.training.loop import (
     MAX_SKIPPED,
     LoopConfig,
@@ -182,6 +183,51 @@ def test_muon_moves_the_hidden_matrices_and_resumes_to_the_bit(tmp_path: Path) -
     assert {kept[k] for k in matrices} == {"momentum_buffer"}
     assert all(f"optimizer.model/exp_avg/{k}" in state for k in vectors)
     assert all(not torch.equal(state[f"model/{k}"], v) for k, v in start.items())
+
+
+class Halves:
+    """Eight rows a loss, or their two halves as batches of their own."""
+
+    def __init__(self, count: int) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = nn.Linear(3, 2)
+        self.count, self.ends = count, 0
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"model": self.model}
+
+    def batch(self, step: int) -> Tensor:
+        update, part = divmod(step, self.count)
+        whole = torch.randn(8, 3, generator=step_generator(1, update))
+        return whole.chunk(self.count)[part]
+
+    def losses(self, batch: Tensor, step: int) -> Iterator[Loss]:
+        value = self.model(batch).square().mean()
+        yield Loss("model", value, {"loss": value.item()})
+        self.ends += 1
+
+    def validate(self, ema: nn.Module, step: int) -> dict[str, float]:
+        return {}
+
+
+def test_an_update_takes_the_mean_of_its_batches(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, learning_rate=0.1)
+    tasks = {count: Halves(count) for count in (1, 2, 4)}
+    for count, task in tasks.items():
+        train(task, tmp_path / str(count), dataclasses.replace(config, batches_per_update=count))
+        assert task.ends == CONFIG.num_updates  # what follows the last loss is done once an update
+    for count in (2, 4):
+        for row, wanted in zip(
+            rows_of(tmp_path / str(count)), rows_of(tmp_path / "1"), strict=True
+        ):
+            assert row == (*wanted[:2], pytest.approx(wanted[2], rel=1e-5))
+    torch.testing.assert_close(tasks[4].model.weight, tasks[1].model.weight)
+    moved = Halves(1).model.weight - tasks[1].model.weight
+    assert moved.abs().max() > 0.05
+    with pytest.raises(OptionError, match="batches_per_update is 0 and there are 1 processes"):
+        train(Halves(1), tmp_path, dataclasses.replace(CONFIG, batches_per_update=0))
 
 
 def test_a_finished_run_changes_nothing_more(whole: Path, tmp_path: Path) -> None:
@@ -540,13 +586,67 @@ def test_from_clips_to_speech(prepared: Path, tmp_path: Path, voice_audio: Audio
     assert {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} == before
 
 
+ROWS: dict[str, dict[str, Any]] = {
+    "endpoint": {"conditioning": "time", "distill": {"method": "endpoint"}},
+    "consistency": {"conditioning": "time", "distill": {"method": "consistency"}},
+    "table": {"conditioning": "table", "distill": {"guidance_weight": 0.01}},
+}
+
+
+def test_students_of_one_teacher_lie_beside_each_other_and_an_interrupted_one_resumes(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts.txt").write_text("Yes, two.\n", encoding="utf-8")
+    tables, folder = recipe_of(prepared, tmp_path / "texts.txt"), tmp_path / "run"
+    tables["distill_loop"] = tables["distill_loop"] | {"num_updates": 4}
+    with pytest.raises(InputError, match=r"nothing to export\. First run: stepflow-tts train"):
+        run("export", tables, folder)
+    run("teacher", tables, folder)
+    run("trajectories", tables, folder)
+    made = {p: p.read_bytes() for p in sorted(folder.glob("trajectories*/*"))}
+    assert len(made) == 6
+    batch = DistillTask.batch
+
+    def stopping(self: DistillTask, step: int) -> Any:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(self, step)
+
+    for name, row in ROWS.items():
+        here = tables | row | {"student": name}
+        here["distill"] = here["distill"] | {"validation_batches": 1}
+        monkeypatch.setattr(DistillTask, "batch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run("distill", here, folder)
+        assert rows_of(folder / name)[-1][0] == 2
+        monkeypatch.setattr(DistillTask, "batch", batch)
+        run("distill", here, folder)
+        run("distill", here | {"student": f"{name}-whole"}, folder)
+        assert equal(state_of(folder / name), state_of(folder / f"{name}-whole")), name
+        tts = StepFlowTTS.from_pretrained(folder / "checkpoints" / name)
+        assert tts.config.conditioning == row["conditioning"]
+    assert any(key.startswith("target/") for key in state_of(folder / "consistency"))
+    assert not equal(state_of(folder / "endpoint"), state_of(folder / "consistency"))
+    assert {p: p.read_bytes() for p in sorted(folder.glob("trajectories*/*"))} == made
+    wrong = tables | {"trajectories": tables["trajectories"] | {"cfg_strength": 0.5}}
+    with pytest.raises(OptionError, match=r"cfg_strength = 0\.7.* recipe says .* = 0\.5"):
+        run("distill", wrong, folder)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"teecher": {}}, "recipe has the unknown key 'teecher'"),
         ({"model": {"preset": "huge"}}, "no preset 'huge'"),
         ({"model": {"preset": "test", "width": 3}}, r"recipe\.model has the unknown key 'width'"),
-        ({"conditioning": "time"}, r"recipe\.conditioning is 'time'; allowed: 'token', 'table'"),
+        ({"conditioning": "adaln"}, r"recipe\.conditioning is 'adaln'; allowed: 'time', 'token'"),
+        ({"student": "teacher"}, r"recipe\.student is 'teacher'; name a folder"),
+        ({"student": "../up"}, r"recipe\.student is '\.\./up'"),
+        ({"distill": {"method": "duel"}}, r"recipe\.distill\.method is 'duel'; allowed: 'dual'"),
+        ({"distill": {"tau": 0.5}}, r"recipe\.distill has the unknown key 'tau'"),
+        ({"distill": {"target_decay": "slow"}}, r"recipe\.distill\.target_decay is 'slow'"),
+        ({"trajectories": {"precision": "half"}}, r"recipe\.trajectories\.precision is 'half'"),
+        ({"distill_loop": {}}, r"recipe\.distill_loop lacks the key 'num_updates'"),
         ({"seed": 1.5}, r"recipe\.seed is 1\.5"),
         ({"data": {"reference_seconds": [1.0]}}, "must have 2 values"),
     ],

@@ -1,7 +1,7 @@
 """The student: its exact start from a teacher whose gates are open, and what it then learns from."""
 
 from collections import Counter
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,12 +13,22 @@ from stepflow_tts.errors import OptionError
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.conditioning import StepIndex
 from stepflow_tts.synthesis import sample
-from stepflow_tts.training.distill import FROZEN, DistillConfig, DistillTask, student_from
+from stepflow_tts.training.distill import FROZEN, DistillTask, follow, student_from
 from stepflow_tts.training.losses import dual_supervision
-from stepflow_tts.training.trajectories import Trajectories, TrajectoryBatch
+from stepflow_tts.training.methods import (
+    DistillConfig,
+    Networks,
+    consistency,
+    draw_steps,
+    dual,
+    dual_terms,
+    endpoint,
+    on_path,
+)
+from stepflow_tts.training.trajectory_data import Trajectories, TrajectoryBatch
 
 M, SYMBOLS = 100, 12
-Variant = Literal["token", "table"]
+Variant = Literal["token", "table", "time"]
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -49,7 +59,7 @@ def speak(model: AcousticModel, num_steps: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("variant", "num_steps"), [("token", 1), ("table", 1), ("table", 2), ("table", 4)]
+    ("variant", "num_steps"), [("token", 1), ("table", 1), ("table", 2), ("table", 4), ("time", 4)]
 )
 def test_a_student_starts_as_the_unguided_euler_teacher(variant: Variant, num_steps: int) -> None:
     teacher = random_model("time")
@@ -104,7 +114,7 @@ class Fake(Trajectories):
         )
 
 
-def task_of(student: AcousticModel, **settings: float) -> DistillTask:
+def task_of(student: AcousticModel, **settings: Any) -> DistillTask:
     return DistillTask(student, Fake(), Fake(), DistillConfig(validation_batches=2, **settings), 5)
 
 
@@ -114,25 +124,10 @@ def losses_at(task: DistillTask, step: int) -> tuple[float, dict[str, float]]:
     return loss.value.item(), loss.logs
 
 
-class Counting(DistillTask):
-    """Notes the number of steps and evaluates nothing."""
-
-    counts: ClassVar[Counter[int]] = Counter()
-
-    def _terms(
-        self, model: AcousticModel, batch: TrajectoryBatch, n: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        self.counts[n] += 1
-        return torch.zeros(()), torch.zeros(())
-
-
 def test_steps_are_drawn_with_their_chances() -> None:
-    task = Counting(random_model("token"), Fake(), Fake(), DistillConfig(), 5)
-    batch = task.batch(0)
-    for step in range(4000):
-        next(iter(task.losses(batch, step)))
-    shares = [task.counts[n] / 4000 for n in (1, 2, 4)]
-    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.025)
+    generator = torch.Generator().manual_seed(5)
+    counts = Counter(draw_steps(DistillConfig(), generator) for _ in range(4000))
+    assert [counts[n] / 4000 for n in (1, 2, 4)] == pytest.approx([0.7, 0.2, 0.1], abs=0.025)
 
 
 def test_the_loss_is_the_paper_s_sum_and_a_function_of_the_step() -> None:
@@ -169,7 +164,7 @@ def test_tau_is_uniform_up_to_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student, "velocity", velocity)
     for step in range(120):
         asked.clear()
-        task._terms(student, batch, 2, torch.Generator().manual_seed(step))
+        dual_terms(student, batch, 2, DistillConfig(), torch.Generator().manual_seed(step))
         if len(asked) == 2:  # k = 0 and tau = 0: nothing was asked beside the roll-out
             taus.append(0.0)
             ks[0] += 1
@@ -202,10 +197,8 @@ def test_a_fresh_student_of_an_exact_trajectory_has_no_endpoint_loss() -> None:
         exact = batch._replace(states=torch.stack(states))
         for seed in range(4):
             generator = torch.Generator().manual_seed(seed)
-            endpoint, _ = task_of(student)._terms(student, exact, 4, generator)
-            assert endpoint < 1e-9
-        endpoint, _ = task_of(student)._terms(student, batch, 4, generator)
-        assert endpoint > 0.1
+            assert dual_terms(student, exact, 4, DistillConfig(), generator)[0] < 1e-9
+        assert dual_terms(student, batch, 4, DistillConfig(), generator)[0] > 0.1
 
 
 def test_padding_has_no_share_in_the_loss_and_gives_no_gradient() -> None:
@@ -217,8 +210,9 @@ def test_padding_has_no_share_in_the_loss_and_gives_no_gradient() -> None:
     assert a.value.item() == pytest.approx(b.value.item(), rel=1e-6)
 
 
-def test_the_trunk_alone_learns() -> None:
-    student = random_model("token")
+@pytest.mark.parametrize("variant", ["token", "time"])
+def test_the_trunk_alone_learns(variant: Variant) -> None:
+    student = random_model(variant)
     task = task_of(student)
     assert list(task.modules) == ["model"]
     for step in range(8):  # every n
@@ -264,3 +258,127 @@ def test_validation_is_the_mean_endpoint_loss_at_every_n() -> None:
 
             expected += dual_supervision(f, batch.states, 2, 0, 0.0, batch.frame_mask)[0].item() / 2
     assert scores["held_out_endpoint_2"] == pytest.approx(expected, rel=1e-5)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gradients(student: AcousticModel, value: Tensor) -> dict[str, Tensor]:
+    student.zero_grad()
+    value.backward()  # type: ignore[no-untyped-call]
+    return {k: p.grad.clone() for k, p in student.named_parameters() if p.grad is not None}
+
+
+def test_endpoint_is_dual_with_the_weights_one_and_zero_and_the_same_draws() -> None:
+    networks, config = Networks(random_model("token")), DistillConfig()
+    both = DistillConfig(endpoint_weight=1.0, velocity_weight=0.0)
+    seen = set()
+    for seed in range(8):
+        batch = Fake().batch(seed)
+        one, logs = endpoint(networks, batch, config, generator(seed))
+        two, _ = dual(networks, batch, both, generator(seed))
+        assert one.item() == pytest.approx(two.item(), rel=1e-6)
+        seen |= logs.keys()
+    assert {"endpoint_1", "endpoint_2"} <= seen
+    assert not [name for name in seen if name.startswith("velocity")]
+
+
+def test_weak_guidance_pulls_the_unconditional_velocity_alone() -> None:
+    student = random_model("token")
+    batch, weight = Fake().batch(0), 50.0
+    always = DistillConfig(guidance_weight=weight, guidance_chance=1.0)
+    with_it, logs = dual(Networks(student), batch, always, generator(1))
+    without, _ = dual(Networks(student), batch, DistillConfig(), generator(1))
+    assert with_it.item() == pytest.approx(without.item() + weight * logs["guidance"], rel=1e-5)
+    never = DistillConfig(guidance_weight=weight, guidance_chance=0.0)
+    assert dual(Networks(student), batch, never, generator(1))[0].item() == without.item()
+    # the voice's keys have no part in it: what is conditional gets no gradient
+    pull = dual(Networks(student), batch, always, generator(1))[0]
+    pull = pull - dual(Networks(student), batch, DistillConfig(), generator(1))[0]
+    found = gradients(student, pull)
+    assert found["dit.target_in.weight"].abs().max() > 1e-2
+    assert found["position.weight"].abs().max() < 1e-4
+    assert found["dit.voice_in.weight"].abs().max() < 1e-4
+
+
+def consistency_task(seed: int = 1) -> DistillTask:
+    teacher = random_model("time", seed)
+    config = DistillConfig(method="consistency", validation_batches=1, target_decay=0.75)
+    return DistillTask(
+        start(teacher, "time"), Fake(), Fake(), config, 5, teacher=teacher, cfg_strength=0.7
+    )
+
+
+def test_target_and_teacher_get_no_gradient_and_the_target_follows() -> None:
+    task = consistency_task()
+    assert list(task.modules) == ["model", "target"]
+    before = {k: v.clone() for k, v in task.modules["target"].state_dict().items()}
+    losses = task.losses(task.batch(0), 0)
+    next(losses).value.backward()  # type: ignore[no-untyped-call]
+    assert task.student.dit.target_in.weight.grad is not None
+    for network in (task.networks.target, task.networks.teacher):
+        assert isinstance(network, AcousticModel)
+        assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+    with torch.no_grad():
+        for p in task.student.parameters():
+            p.add_(1.0)
+    assert next(losses, None) is None  # the update is done
+    after = task.modules["target"].state_dict()
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value + 0.25, msg=key)
+    teacher = task.networks.teacher
+    assert isinstance(teacher, AcousticModel)
+    torch.testing.assert_close(teacher.state_dict(), before)
+
+
+def test_a_student_that_is_the_teacher_of_a_straight_flow_is_consistent() -> None:
+    """A velocity that is the same everywhere leads to one endpoint from all times."""
+    teacher = random_model("time")
+    with torch.no_grad():
+        teacher.dit.out.weight.zero_()
+    networks = Networks(start(teacher, "time"), start(teacher, "time"), teacher, 0.7)
+    config = DistillConfig(method="consistency")
+    batch = Fake().batch(0)
+    value, logs = consistency(networks, batch, config, generator(0))
+    assert value.item() < 1e-9
+    assert list(logs) == ["consistency"]
+    wrong = Networks(start(random_model("time", 2), "time"), networks.target, teacher, 0.7)
+    assert consistency(wrong, batch, config, generator(0))[0] > 0.01
+
+
+def test_places_on_the_path_by_hand() -> None:
+    states = torch.tensor([0.0, 10.0, 20.0, 40.0, 80.0]).view(5, 1, 1, 1).expand(5, 4, 2, 3)
+    t = torch.tensor([0.0, 0.375, 0.75, 1.0])
+    assert on_path(states, t)[:, 1, 2].tolist() == [0.0, 15.0, 40.0, 80.0]
+
+
+@pytest.mark.parametrize(
+    ("variant", "has_teacher"), [("token", True), ("table", True), ("time", False)]
+)
+def test_consistency_needs_the_time_and_the_teacher(variant: Variant, has_teacher: bool) -> None:
+    teacher = random_model("time")
+    with pytest.raises(OptionError, match='set conditioning = "time"'):
+        DistillTask(
+            start(teacher, variant),
+            Fake(),
+            Fake(),
+            DistillConfig(method="consistency"),
+            0,
+            teacher=teacher if has_teacher else None,
+        )
+
+
+def test_consistency_is_validated_at_one_step() -> None:
+    task = consistency_task()
+    assert list(task.validate(task.student, 0)) == ["held_out_endpoint_1"]
+
+
+def test_following_by_hand() -> None:
+    a, b = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    with torch.no_grad():
+        a.weight.fill_(1.0)
+        b.weight.fill_(3.0)
+    follow(a, b, 0.75)
+    assert a.weight.item() == pytest.approx(1.5)
+    assert b.weight.item() == 3.0

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from stepflow_tts.training.losses import (
+    consistency_distillation,
     dual_supervision,
     duration_loss,
+    endpoint_distillation,
     masked_mean_square,
     sample_times,
+    to_endpoint,
     voiced_frames,
+    weak_guidance,
 )
 
 
@@ -173,3 +177,66 @@ def test_a_student_that_knows_the_mean_velocities_has_no_loss(n: int) -> None:
     for k in range(n):
         losses = dual_supervision(f, states, n, k, 0.4, torch.ones(2, 6, dtype=torch.bool))
         assert max(losses).item() < 1e-24
+
+
+def test_the_endpoint_alone_by_hand() -> None:
+    """f(x, k) = x + k from (0, 1, -1): y = (0, 1.5, -1.5), then (0.5, 2.75, -1.75)."""
+    value = endpoint_distillation(lambda x, k: x + k, STATES, 2, MASK)
+    assert value.item() == pytest.approx((5.5**2 + 2.75**2 + 1.25**2) / 3)
+
+
+def test_weak_guidance_by_hand() -> None:
+    v_0 = torch.tensor([[[1.0, 2.0, 3.0], [9.0, 9.0, 9.0]]], requires_grad=True)
+    v_c = torch.tensor([[[0.0, 4.0, 3.0], [0.0, 0.0, 0.0]]], requires_grad=True)
+    value = weak_guidance(v_0, v_c, MASK)
+    assert value.item() == pytest.approx((1 + 4 + 0) / 3)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert v_0.grad is not None
+    assert v_0.grad[0].tolist() == [pytest.approx([2 / 3, -4 / 3, 0.0]), [0.0, 0.0, 0.0]]
+    assert v_c.grad is None
+
+
+X_T = torch.tensor([[[1.0, -1.0, 2.0], [3.0, 0.0, 1.0]]])  # one item of two frames, three bands
+ALL = torch.tensor([[True, True]])
+
+
+def test_consistency_by_hand() -> None:
+    """Teacher 2, so x at 0.75 is x + 0.5; target v = x, student v = 3, both to the end."""
+    value = consistency_distillation(
+        lambda x, t: torch.full_like(x, 3.0),
+        lambda x, t: x,
+        lambda x, t: torch.full_like(x, 2.0),
+        X_T,
+        (torch.tensor([0.5]), torch.tensor([0.75])),
+        ALL,
+    )
+    # the student's endpoint is x + 1.5, the target's 1.25 (x + 0.5)
+    errors = [(x + 1.5) - 1.25 * (x + 0.5) for x in (1.0, -1.0, 2.0, 3.0, 0.0, 1.0)]
+    assert value.item() == pytest.approx(sum(e * e for e in errors) / 6)
+
+
+def test_at_time_one_the_endpoint_is_where_one_is() -> None:
+    """The boundary condition, whatever the network says; so the last step's target is the teacher's."""
+    t = torch.tensor([1.0])
+    assert torch.equal(to_endpoint(lambda x, t: x * 1e6 + 7, X_T, t), X_T)
+    value = consistency_distillation(
+        lambda x, t: torch.full_like(x, 3.0),
+        lambda x, t: x * 1e6 + 7,
+        lambda x, t: torch.full_like(x, 2.0),
+        X_T,
+        (torch.tensor([0.75]), t),
+        ALL,
+    )
+    assert value.item() == pytest.approx((0.25 * (3 - 2)) ** 2, rel=1e-5)
+
+
+def test_the_student_alone_learns_consistency() -> None:
+    weights = [torch.ones(3, requires_grad=True) for _ in range(3)]
+    student, target, teacher = (lambda x, t, w=w: w * x for w in weights)
+    times = torch.tensor([0.0]), torch.tensor([0.5])
+    value = consistency_distillation(student, target, teacher, X_T, times, ALL)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert weights[0].grad is not None
+    assert weights[0].grad.abs().min() > 0
+    assert weights[1].grad is None
+    assert weights[2].grad is None

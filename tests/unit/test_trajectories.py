@@ -18,14 +18,12 @@ from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS, Tokenizer
 from stepflow_tts.training.data import Batch, Corpus, DataConfig
 from stepflow_tts.training.prepare import Utterance, write_utterances
-from stepflow_tts.training.trajectories import (
+from stepflow_tts.training.trajectories import TrajectoryConfig, make_trajectories, solve
+from stepflow_tts.training.trajectory_data import (
     Trajectories,
     Trajectory,
-    TrajectoryConfig,
-    make_trajectories,
     noise_of,
     read_trajectories,
-    solve,
 )
 
 M = 100
@@ -136,7 +134,7 @@ def test_what_is_written_is_what_is_read(
 ) -> None:
     found = make(teacher, corpus, tmp_path / "t")
     assert sum(t.num_frames for t in found) >= 375
-    read = Trajectories(tmp_path / "t", 10.0, 0.8, 0)
+    read = Trajectories(tmp_path / "t", 10.0, 0)
     batch = read.collate(found[:3])
     for i, t in enumerate(found[:3]):
         n, count = t.num_frames, len(t.token_ids)
@@ -170,7 +168,7 @@ def test_references_are_the_corpus_s(
 ) -> None:
     found = make(teacher, corpus, tmp_path / "t")
     wanted = corpus.batch(3 * 1_000_003).reference.half().float()
-    read = Trajectories(tmp_path / "t", 10.0, 0.8, 0)
+    read = Trajectories(tmp_path / "t", 10.0, 0)
     assert torch.equal(read.collate(found[:1]).reference, wanted[:1])
 
 
@@ -223,7 +221,7 @@ def test_a_stop_in_the_middle_is_made_good(
         json.loads(line)
     end = found[-1].offset + M * (found[-1].reference_frames + 4 * found[-1].num_frames)
     assert len(contents(folder)[0]) == 2 * end
-    read = Trajectories(folder, 10.0, 0.8, 0)
+    read = Trajectories(folder, 10.0, 0)
     for t in found:
         one = read.collate([t])
         batch = Batch(
@@ -292,14 +290,14 @@ def test_a_folder_without_trajectories_is_an_error_of_ours(tmp_path: Path) -> No
         read_trajectories(tmp_path)
     (tmp_path / "trajectories.jsonl").touch()
     with pytest.raises(InputError, match="holds no trajectories"):
-        Trajectories(tmp_path, 10.0, 1.0, 0)
+        Trajectories(tmp_path, 10.0, 0)
 
 
 def test_batches_are_a_function_of_the_step_and_alike_in_length(
     teacher: AcousticModel, corpus: Corpus, tmp_path: Path
 ) -> None:
     make(teacher, corpus, tmp_path / "t", dataclasses.replace(CONFIG, hours=12 / 3600))
-    first, second = (Trajectories(tmp_path / "t", 2.0, 0.8, 5) for _ in range(2))
+    first, second = (Trajectories(tmp_path / "t", 2.0, 5) for _ in range(2))
     wanted = [first.batch(s) for s in range(5)]
     for s in (4, 0, 2):
         assert all(torch.equal(a, b) for a, b in zip(second.batch(s), wanted[s], strict=True))
@@ -309,3 +307,62 @@ def test_batches_are_a_function_of_the_step_and_alike_in_length(
         assert len(lengths) == len(set(b.states[0, :, 0, 0].tolist()))  # none twice
         assert lengths.sum() <= 2.0 * 93.75 + 65
         assert lengths.max() - lengths.min() <= 15
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"noise_scale": 0.67}, r"noise_scale = 0\.8, .* the recipe says noise_scale = 0\.67"),
+        ({"cfg_strength": 0.0}, r"cfg_strength = 0\.7, .* says .* cfg_strength = 0\.0"),
+        ({"num_steps": 8}, r"num_steps = 4, and the recipe says .* num_steps = 8"),
+    ],
+)
+def test_other_settings_are_refused(
+    teacher: AcousticModel, corpus: Corpus, tmp_path: Path, change: dict[str, float], said: str
+) -> None:
+    make(teacher, corpus, tmp_path / "t")
+    before = contents(tmp_path / "t")
+    more = dataclasses.replace(CONFIG, hours=8 / 3600, **change)
+    with pytest.raises(OptionError, match=said):
+        make(teacher, corpus, tmp_path / "t", more)
+    assert contents(tmp_path / "t") == before
+    assert Trajectories(tmp_path / "t", 10.0, 0).noise_scale == 0.8
+    # where there is none yet, they can still be changed
+    (tmp_path / "t" / "trajectories.jsonl").write_text("")
+    make(teacher, corpus, tmp_path / "t", more)
+    assert contents(tmp_path / "t") != before
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"noise_scale": 1.0}'])
+def test_trajectories_that_do_not_say_how_they_were_made_are_refused(
+    teacher: AcousticModel, corpus: Corpus, tmp_path: Path, content: str | None
+) -> None:
+    make(teacher, corpus, tmp_path / "t")
+    settings = tmp_path / "t" / "settings.json"
+    settings.unlink() if content is None else settings.write_text(content)
+    for use in (
+        lambda: make(teacher, corpus, tmp_path / "t"),
+        lambda: Trajectories(tmp_path / "t", 1, 0),
+    ):
+        with pytest.raises(InputError, match=r"settings\.json does not say how .* Remove"):
+            use()
+
+
+def test_half_precision_is_near_and_not_the_same(teacher: AcousticModel, corpus: Corpus) -> None:
+    batch = corpus.batch(1)
+    seeds = list(range(len(batch.x1)))
+    whole = solve(teacher, batch, seeds, CONFIG)
+    half = solve(teacher, batch, seeds, dataclasses.replace(CONFIG, precision="bfloat16"))
+    assert half.dtype == torch.float32
+    assert torch.equal(half[0], whole[0])
+    difference = (half[-1] - whole[-1]).square().mean().sqrt()
+    moved = (whole[-1] - whole[0]).square().mean().sqrt()
+    assert 0 < difference < 0.02 * moved
+
+
+def test_hours_are_those_of_the_frames(
+    teacher: AcousticModel, corpus: Corpus, tmp_path: Path
+) -> None:
+    found = make(teacher, corpus, tmp_path / "t")
+    read = Trajectories(tmp_path / "t", 10.0, 0)
+    assert read.hours == pytest.approx(sum(t.num_frames for t in found) / 93.75 / 3600)

@@ -1,56 +1,41 @@
-"""The student: exact warm start from the teacher, then dual supervision on cached trajectories."""
+"""The student: exact warm start from the teacher, then distillation on cached trajectories."""
 
+import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from stepflow_tts.config import ModelConfig
+from stepflow_tts.config import Conditioning, ModelConfig
 from stepflow_tts.errors import OptionError
 from stepflow_tts.models.acoustic import AcousticModel
-from stepflow_tts.models.conditioning import StepConditioning, StepIndex, TimeConditioning
+from stepflow_tts.models.conditioning import StepConditioning, TimeConditioning
 from stepflow_tts.training.loop import Loss, step_generator
-from stepflow_tts.training.losses import dual_supervision
-from stepflow_tts.training.trajectories import Trajectories, TrajectoryBatch
+from stepflow_tts.training.methods import METHODS, DistillConfig, Networks, endpoint_term
+from stepflow_tts.training.trajectory_data import Trajectories, TrajectoryBatch
 
 FROZEN = ("style.", "text.", "durations.", "null_")  # the trunk alone learns to take one step
-
-
-@dataclass(frozen=True, slots=True)
-class DistillConfig:
-    """Settings of distillation; the weights are the paper's."""
-
-    endpoint_weight: float = 0.7
-    velocity_weight: float = 0.3
-    chance_1: float = 0.7  # of a batch at n = 1
-    chance_2: float = 0.2
-    chance_4: float = 0.1
-    zero_tau: float = (
-        0.5  # share of the velocity losses at the segment's start, as inference sees it
-    )
-    highest_tau: float = 0.5
-    validation_batches: int = 8
 
 
 def student_from(
     teacher: AcousticModel,
     config: ModelConfig,
     *,
-    conditioning: Literal["token", "table"],
+    conditioning: Conditioning,
     num_symbols: int,
     num_steps: tuple[int, ...] = (1, 2, 4),
 ) -> AcousticModel:
     """A student that equals the unguided Euler teacher before its first update.
 
-    `token` equals it at n = 1, `table` at every n.
+    `token` equals it at n = 1, `table` at every n; `time` is a copy, which keeps adaLN-Zero.
 
     Raises:
         OptionError: `teacher` has no time MLP, so it is a student itself.
     """
     if not isinstance(teacher.step, TimeConditioning):
         raise OptionError("A student starts from a teacher; this checkpoint is a student's.")
+    if conditioning == "time":
+        return copy.deepcopy(teacher).requires_grad_(True)
     student = AcousticModel(
         config,
         conditioning=conditioning,
@@ -68,7 +53,7 @@ def student_from(
 
 
 class DistillTask:
-    """Dual supervision on trajectories; a `Task` of the loop."""
+    """One of `METHODS` on trajectories; a `Task` of the loop."""
 
     def __init__(
         self,
@@ -77,61 +62,72 @@ class DistillTask:
         held_out: Trajectories,
         config: DistillConfig,
         seed: int,
+        *,
+        teacher: AcousticModel | None = None,
+        cfg_strength: float = 0.0,
     ) -> None:
+        """Choose what is trained.
+
+        Args:
+            student: of `student_from`.
+            trajectories: to learn from.
+            held_out: to validate on.
+            config: the method and its settings.
+            seed: of every draw.
+            teacher: for consistency distillation, on the device of the training.
+            cfg_strength: of that teacher's guidance.
+
+        Raises:
+            OptionError: consistency distillation of a student that is not told the time, or
+                without a teacher.
+        """
         self.student, self.trajectories, self.held_out = student, trajectories, held_out
         self.config, self.seed = config, seed
         for name, parameter in student.named_parameters():
             parameter.requires_grad_(not name.startswith(FROZEN))
+        self.networks = Networks(student)
+        if config.method == "consistency":
+            if not isinstance(student.step, TimeConditioning) or teacher is None:
+                raise OptionError(
+                    'distill.method "consistency" needs its teacher, and a student that is told '
+                    'the time: set conditioning = "time" in the recipe.'
+                )
+            target = copy.deepcopy(student).requires_grad_(False)
+            teacher = teacher.eval().requires_grad_(False)
+            self.networks = Networks(student, target, teacher, cfg_strength)
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """The student alone."""
-        return {"model": self.student}
+        """The student, and for consistency its target network, which has no gradient."""
+        target = self.networks.target
+        return {"model": self.student} | ({} if target is None else {"target": target})
 
     def batch(self, step: int) -> TrajectoryBatch:
         """Trajectories of like length."""
         return self.trajectories.batch(step)
 
     def losses(self, batch: TrajectoryBatch, step: int) -> Iterator[Loss]:
-        """Endpoint and mean-velocity loss at one drawn number of steps."""
-        generator = step_generator(self.seed, step)
-        c = self.config
-        chances = torch.tensor([c.chance_1, c.chance_2, c.chance_4])
-        n = (1, 2, 4)[int(torch.multinomial(chances, 1, generator=generator))]
-        endpoint, velocity = self._terms(self.student, batch, n, generator)
-        value = c.endpoint_weight * endpoint + c.velocity_weight * velocity
-        logs = {f"endpoint_{n}": endpoint.item(), f"velocity_{n}": velocity.item()}
+        """The method's loss; once it is stepped, the target network follows."""
+        method = METHODS[self.config.method]
+        value, logs = method(self.networks, batch, self.config, step_generator(self.seed, step))
         yield Loss("model", value, logs)
+        if self.networks.target is not None:
+            follow(self.networks.target, self.student, self.config.target_decay)
 
     @torch.no_grad()
     def validate(self, ema: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002
-        """Endpoint losses at every n on fixed batches of trajectories kept back."""
+        """Endpoint losses on fixed batches of trajectories kept back, at every n that is learnt."""
         assert isinstance(ema, AcousticModel)
         scores = {}
-        for n in (1, 2, 4):
+        for n in (1,) if self.config.method == "consistency" else (1, 2, 4):
             total = 0.0
             for i in range(self.config.validation_batches):
-                terms = self._terms(ema, self.held_out.batch(i), n, step_generator(self.seed, i))
-                total += terms[0].item()
+                total += endpoint_term(ema, self.held_out.batch(i), n).item()
             scores[f"held_out_endpoint_{n}"] = total / self.config.validation_batches
         return scores
 
-    def _terms(
-        self, model: AcousticModel, batch: TrajectoryBatch, n: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Endpoint and velocity loss of a batch at n steps."""
-        c = self.config
-        k = int(torch.randint(n, (1,), generator=generator))
-        start = torch.rand(1, generator=generator).item() < c.zero_tau
-        tau = 0.0 if start else c.highest_tau * torch.rand(1, generator=generator).item()
-        device = next(model.parameters()).device
-        batch = TrajectoryBatch(*(x.to(device) for x in batch))
-        voice = model.encode_voice(batch.reference)
-        encoding = model.encode_text(batch.token_ids, voice, batch.token_mask)
-        num_frames = batch.frame_mask.shape[1]
-        conditions = model.frame_conditions(encoding, batch.durations, num_frames)
 
-        def f(x: Tensor, step: int) -> Tensor:
-            return model.velocity(x, StepIndex(n, step), conditions, voice, batch.frame_mask)
-
-        return dual_supervision(f, batch.states, n, k, tau, batch.frame_mask)
+@torch.no_grad()
+def follow(target: nn.Module, student: nn.Module, decay: float) -> None:
+    """Move the target's weights to `decay` of themselves and 1 - `decay` of the student's."""
+    torch._foreach_lerp_(list(target.parameters()), list(student.parameters()), 1 - decay)

@@ -2,6 +2,8 @@
 
 A `Task` says what is trained on what. Its batches are a pure function of (seed, step), and all its
 randomness comes from `step_generator`; so a run that was killed and resumed equals one that was not.
+An update takes the mean gradient of `batches_per_update` batches, which the processes of the run
+share among them: so the result does not depend on how many processes there are.
 """
 
 import copy
@@ -10,8 +12,8 @@ import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,7 +21,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from stepflow_tts.errors import OptionError
 from stepflow_tts.training.checkpoint import STATE_FILE, load_state, save_state
+from stepflow_tts.training.log import Log
+from stepflow_tts.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +48,13 @@ class Task(Protocol):
         """The trained modules, each with an optimizer of its own; an EMA is kept of the first."""
 
     def batch(self, step: int) -> Any:
-        """The data of an update, a pure function of the task's seed and `step`."""
+        """The data of a loss, a pure function of the task's seed and `step`, which counts batches."""
 
     def losses(self, batch: Any, step: int) -> Iterator[Loss]:
-        """The losses of an update in turn; each is stepped before the next is asked for."""
+        """The losses of a batch in turn; each is stepped before the next is asked for.
+
+        What follows the last one is done once an update.
+        """
 
     def validate(self, ema: nn.Module, step: int) -> dict[str, float]:
         """Scores of the averaged weights on data kept back; may be empty."""
@@ -57,6 +65,7 @@ class LoopConfig:
     """Settings of the loop, the same for every task."""
 
     num_updates: int
+    batches_per_update: int = 1  # their gradients are averaged; a multiple of the processes
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for hidden matrices, AdamW for the rest
     learning_rate: float = 1e-3
     final_learning_rate: float = 2e-5
@@ -86,38 +95,63 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     return config.final_learning_rate + cosine * (config.learning_rate - config.final_learning_rate)
 
 
-def train(task: Task, folder: Path, config: LoopConfig, *, device: str = "cpu") -> nn.Module:
+def train(
+    task: Task,
+    folder: Path,
+    config: LoopConfig,
+    *,
+    device: str = "cpu",
+    processes: Processes | None = None,
+) -> nn.Module:
     """Train to `config.num_updates`, from the state in `folder` if there is one; gives back the EMA.
 
     SIGTERM and Ctrl-C save the state first, then raise KeyboardInterrupt.
+
+    Args:
+        task: what is trained.
+        folder: of the state and the losses; created if missing.
+        config: settings of the loop.
+        device: to train on.
+        processes: that share the run; None = those that this process belongs to.
+
+    Raises:
+        OptionError: the processes cannot share an update's batches evenly.
     """
+    processes = processes or Processes(device)
+    _check_shares(config, processes)
     folder.mkdir(parents=True, exist_ok=True)
-    modules = {name: module.to(device).train() for name, module in task.modules.items()}
+    modules = {name: module.to(processes.device).train() for name, module in task.modules.items()}
     ema = copy.deepcopy(next(iter(modules.values()))).eval().requires_grad_(False)
     optimizers = {name: Optimizers(module, config) for name, module in modules.items()}
     state_path = folder / STATE_FILE
     step = load_state(state_path, modules, ema, optimizers) if state_path.exists() else 0
-    log = _Log(folder / "losses.csv", step)
+    following = processes.share(modules)
+    log = Log(folder / "losses.csv", step, processes)
     saved_at = time.monotonic()
     skipped: dict[str, int] = defaultdict(int)
     with _stop_signals() as stopped:
-        while step < config.num_updates and not stopped:
-            for loss in _losses(task, step, config.precision, device):
-                norm = _update(loss, modules[loss.module], optimizers[loss.module], config, step)
-                skipped[loss.module] = 0 if math.isfinite(norm) else skipped[loss.module] + 1
-                _check_skipped(skipped[loss.module], loss, step)
-                log.add(loss.logs | {f"norm_{loss.module}": norm})
+        while step < config.num_updates and not processes.any(bool(stopped)):
+            streams = _streams(task, step, config, processes)
+            while losses := _backward(streams, following, modules, processes):
+                name = losses[0].module
+                norm = _update(modules[name], optimizers[name], config, step)
+                skipped[name] = 0 if math.isfinite(norm) else skipped[name] + 1
+                _check_skipped(skipped[name], name, step)
+                for loss in losses:
+                    log.add(loss.logs)
+                log.add({f"norm_{name}": norm})
             _average(ema, next(iter(modules.values())), step, config.ema_decay)
             step += 1
-            if step % config.validate_every == 0:
+            if step % config.validate_every == 0 and processes.is_main:
                 log.add(task.validate(ema, step))
             if step % config.log_every == 0:
-                log.write(step, config)
-            if time.monotonic() - saved_at > config.checkpoint_seconds:
+                log.write(step, config.num_updates)
+            if time.monotonic() - saved_at > config.checkpoint_seconds and processes.is_main:
                 save_state(state_path, step, modules, ema, optimizers)
                 saved_at = time.monotonic()
-    save_state(state_path, step, modules, ema, optimizers)
-    if stopped:
+    if processes.is_main:
+        save_state(state_path, step, modules, ema, optimizers)
+    if stopped or step < config.num_updates:
         raise KeyboardInterrupt
     return ema
 
@@ -165,25 +199,61 @@ def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 and any(part in name for part in BLOCK_MATRICES)
 
 
-def _update(
-    loss: Loss, module: nn.Module, optimizers: Optimizers, config: LoopConfig, step: int
-) -> float:
+def _check_shares(config: LoopConfig, processes: Processes) -> None:
+    """Refuse batches that cannot be shared evenly."""
+    count = config.batches_per_update
+    if count < 1 or count % processes.count:
+        raise OptionError(
+            f"batches_per_update is {count} and there are {processes.count} processes; it must be a "
+            f"multiple of that, such as {processes.count}."
+        )
+
+
+def _streams(
+    task: Task, step: int, config: LoopConfig, processes: Processes
+) -> list[Iterator[Loss]]:
+    """The losses of each of this process's batches of an update."""
+    first, count = step * config.batches_per_update, config.batches_per_update
+    own = range(first + processes.index, first + count, processes.count)
+    return [_losses(task, i, config.precision, processes.device) for i in own]
+
+
+def _backward(
+    streams: Sequence[Iterator[Loss]],
+    following: nn.Module,
+    modules: Mapping[str, nn.Module],
+    processes: Processes,
+) -> list[Loss]:
+    """The next loss of each stream, its mean gradient in the module; none at the streams' end."""
+    losses: list[Loss] = []
+    for i, stream in enumerate(streams):
+        last = i == len(streams) - 1
+        with nullcontext() if last else processes.unshared(following):
+            loss: Loss | None = following(stream)
+            if loss is None:
+                return []
+            if i == 0:
+                modules[loss.module].zero_grad(set_to_none=True)
+            (loss.value / len(streams)).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss._replace(value=loss.value.detach()))
+    return losses
+
+
+def _update(module: nn.Module, optimizers: Optimizers, config: LoopConfig, step: int) -> float:
     """One optimizer step, none if the gradient is not finite; gives back its norm before clipping."""
-    module.zero_grad(set_to_none=True)
-    loss.value.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
     if torch.isfinite(norm):
         optimizers.step(learning_rate(config, step))
     return float(norm)
 
 
-def _check_skipped(skipped: int, loss: Loss, step: int) -> None:
+def _check_skipped(skipped: int, module: str, step: int) -> None:
     """Tell of an update that was skipped, and stop when that has become the rule."""
     if skipped:
-        logger.warning("update %d of %s skipped: its gradient is not finite", step, loss.module)
+        logger.warning("update %d of %s skipped: its gradient is not finite", step, module)
     if skipped >= MAX_SKIPPED:
         raise FloatingPointError(
-            f"The gradient of {loss.module} has not been finite for {skipped} updates, the last of "
+            f"The gradient of {module} has not been finite for {skipped} updates, the last of "
             f"them {step}. Resume with a lower learning_rate; the last checkpoint is good."
         )
 
@@ -220,32 +290,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for s, handler in previous.items():
             signal.signal(s, handler)
-
-
-class _Log:
-    """Means of what was logged since the last line, to the logger and to a CSV (step, name, value)."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        """Continue the CSV of a run at `step`; rows of updates that were lost go."""
-        kept = ["step,name,value\n"]
-        if path.exists():
-            rows = path.read_text().splitlines(keepends=True)[1:]
-            kept += [r for r in rows if r.endswith("\n") and int(r.split(",", 1)[0]) <= step]
-        path.write_text("".join(kept))
-        self.path = path
-        self.values: dict[str, list[float]] = defaultdict(list)
-        self.since, self.since_step = time.monotonic(), step
-
-    def add(self, logs: dict[str, float]) -> None:
-        for name, value in logs.items():
-            self.values[name].append(value)
-
-    def write(self, step: int, config: LoopConfig) -> None:
-        means = {name: sum(v) / len(v) for name, v in self.values.items()}
-        seconds = (time.monotonic() - self.since) / max(1, step - self.since_step)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.writelines(f"{step},{name},{value:.6g}\n" for name, value in means.items())
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        logger.info("%d/%d  %s  %.2f s/update", step, config.num_updates, shown, seconds)
-        self.values.clear()
-        self.since, self.since_step = time.monotonic(), step

@@ -73,14 +73,84 @@ def dual_supervision(
 
     Source: StepFlow (DSFlow), arXiv 2602.09041, dual supervision.
     """
-    bands = torch.ones_like(states[0, :, 0], dtype=torch.bool)  # (B, M)
-    first = f(states[0], 0)
-    y = states[0] + first / num_steps
-    for step in range(1, num_steps):
-        y = y + f(y, step) / num_steps
-    endpoint = masked_mean_square(y - states[-1], frame_mask, bands)
+    first, y = _roll_out(f, states[0], num_steps)
     ends = states[:: (len(states) - 1) // num_steps]  # (n + 1, B, T, M)
     known = tau == 0 and k == 0  # the roll-out has just evaluated it
     v = first if known else f(torch.lerp(ends[k], ends[k + 1], tau), k)
     target = num_steps * (ends[k + 1] - ends[k])
-    return endpoint, masked_mean_square(v - target, frame_mask, bands)
+    return all_bands(y - states[-1], frame_mask), all_bands(v - target, frame_mask)
+
+
+def endpoint_distillation(
+    f: Callable[[Tensor, int], Tensor], states: Tensor, num_steps: int, frame_mask: Tensor
+) -> Tensor:
+    """The endpoint loss of `dual_supervision` alone; the arguments are those of the same name."""
+    return all_bands(_roll_out(f, states[0], num_steps)[1] - states[-1], frame_mask)
+
+
+def weak_guidance(unconditional: Tensor, conditional: Tensor, frame_mask: Tensor) -> Tensor:
+    """How far the velocity without a condition is from the one with it, which gets no gradient.
+
+    Args:
+        unconditional: (B, T, M) velocities without text and voice.
+        conditional: (B, T, M) velocities with them.
+        frame_mask: (B, T) bool, True = real.
+    """
+    return all_bands(unconditional.float() - conditional.detach(), frame_mask)
+
+
+def to_endpoint(f: Callable[[Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor) -> Tensor:
+    """x_t + (1 - t) f(x_t, t): the endpoint, in one step from any time; at t = 1 it is x_t itself.
+
+    That identity is the boundary condition of consistency models, here by construction.
+
+    Args:
+        f: (x (B, T, M), t (B,)) -> velocity.
+        x_t: (B, T, M).
+        t: (B,) flow times in [0, 1].
+    """
+    return x_t + (1 - t)[:, None, None] * f(x_t, t)
+
+
+def consistency_distillation(
+    student: Callable[[Tensor, Tensor], Tensor],
+    target: Callable[[Tensor, Tensor], Tensor],
+    teacher: Callable[[Tensor, Tensor], Tensor],
+    x_t: Tensor,
+    times: tuple[Tensor, Tensor],
+    frame_mask: Tensor,
+) -> Tensor:
+    """How far the student's endpoint of x_t is from the target's, one Euler step of the teacher on.
+
+    Args:
+        student: (x (B, T, M), t (B,)) -> velocity; it alone gets a gradient.
+        target: the same, of the student's slow average.
+        teacher: the same, guided.
+        x_t: (B, T, M) on the teacher's path.
+        times: (B,) each; where x_t is, and where the teacher's step ends, at most 1.
+        frame_mask: (B, T) bool, True = real.
+
+    Source: Song et al. 2023, arXiv 2303.01469, algorithm 2, with a velocity for a network.
+    """
+    t, t_next = times
+    with torch.no_grad():
+        x_next = x_t + (t_next - t)[:, None, None] * teacher(x_t, t)
+        wanted = to_endpoint(target, x_next, t_next)
+    return all_bands(to_endpoint(student, x_t, t) - wanted, frame_mask)
+
+
+def all_bands(difference: Tensor, frame_mask: Tensor) -> Tensor:
+    """Mean square of (B, T, M) over the real frames of (B, T)."""
+    bands = torch.ones_like(difference[:, 0], dtype=torch.bool)  # (B, M)
+    return masked_mean_square(difference, frame_mask, bands)
+
+
+def _roll_out(
+    f: Callable[[Tensor, int], Tensor], noise: Tensor, num_steps: int
+) -> tuple[Tensor, Tensor]:
+    """The first velocity, and the endpoint after `num_steps` Euler steps of the student."""
+    first = f(noise, 0)
+    y = noise + first / num_steps
+    for step in range(1, num_steps):
+        y = y + f(y, step) / num_steps
+    return first, y

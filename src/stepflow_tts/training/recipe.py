@@ -3,17 +3,17 @@
 FOLDER/teacher/        state.safetensors, losses.csv
 FOLDER/vocoder/        the same
 FOLDER/trajectories/   the teacher's paths; those kept back beside them in trajectories_held_out/
-FOLDER/student/        state.safetensors, losses.csv
-FOLDER/checkpoints/    teacher and student, as `StepFlowTTS.from_pretrained` loads them
+FOLDER/student/        state.safetensors, losses.csv; one folder a student, named by the recipe
+FOLDER/checkpoints/    teacher and students, as `StepFlowTTS.from_pretrained` loads them
 """
 
 import dataclasses
 import logging
 import os
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -33,14 +33,21 @@ from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.checkpoint import STATE_FILE, load_weights
 from stepflow_tts.training.data import Corpus, DataConfig
-from stepflow_tts.training.distill import DistillConfig, DistillTask, student_from
+from stepflow_tts.training.distill import DistillTask, student_from
 from stepflow_tts.training.loop import LoopConfig, train
+from stepflow_tts.training.methods import DistillConfig
+from stepflow_tts.training.processes import Processes
 from stepflow_tts.training.teacher import TeacherConfig, TeacherTask
-from stepflow_tts.training.trajectories import Trajectories, TrajectoryConfig, make_trajectories
+from stepflow_tts.training.trajectories import TrajectoryConfig, make_trajectories
+from stepflow_tts.training.trajectory_data import Trajectories
 from stepflow_tts.training.vocoder import VocoderTrainingConfig, vocoder_task
 from stepflow_tts.voice import Voice
 
 logger = logging.getLogger(__name__)
+
+TAKEN = ("teacher", "vocoder", "trajectories", "trajectories_held_out", "checkpoints")
+PARALLEL_TASKS = ("teacher", "vocoder", "distill")
+HELD_OUT_SHARE = 0.02  # of the hours of trajectories, in addition
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,8 @@ class Recipe:
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
-    conditioning: Literal["token", "table"] = "token"
+    student: str = "student"  # its folder; students of one teacher lie beside each other
+    conditioning: Conditioning = "token"  # of the student; time keeps the teacher's adaLN-Zero
     model: ModelConfig = field(default_factory=ModelConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -78,16 +86,23 @@ def read_recipe(tables: dict[str, Any]) -> Recipe:
     model = dict(tables.get("model", {}))
     sizes = dataclasses.asdict(preset(model.pop("preset", "nano")))
     try:
-        return from_dict(Recipe, tables | {"model": sizes | model}, where="recipe")
+        recipe = from_dict(Recipe, tables | {"model": sizes | model}, where="recipe")
     except CheckpointFormatError as error:
         raise OptionError(str(error)) from error
+    if not re.fullmatch(r"\w[\w-]*", recipe.student) or recipe.student in TAKEN:
+        raise OptionError(
+            f"recipe.student is {recipe.student!r}; name a folder with A-Z, 0-9, _ and -, and none "
+            f"of {', '.join(TAKEN)}."
+        )
+    return recipe
 
 
 def run(task: str, tables: dict[str, Any], folder: Path) -> None:
     """Do one task of a recipe; what was interrupted goes on where it was.
 
     Args:
-        task: teacher, vocoder, distill, or export to write checkpoints of what is there.
+        task: teacher, vocoder, trajectories, distill, or export to write checkpoints of what is
+            there.
         tables: of the TOML file.
         folder: of the run.
 
@@ -99,18 +114,28 @@ def run(task: str, tables: dict[str, Any], folder: Path) -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # kernels for all shapes
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    tasks: dict[str, Callable[[Recipe, Path], None]] = {
-        "teacher": train_teacher,
-        "vocoder": train_vocoder,
-        "distill": train_student,
-        "export": export,
-    }
-    tasks[task](recipe, folder)
-    if task != "export":
-        export(recipe, folder)
+    processes = Processes(recipe.device)
+    if processes.count > 1 and task not in PARALLEL_TASKS:
+        raise OptionError(
+            f"{task} is for one process, and this run has {processes.count}: leave out accelerate "
+            f"launch. It serves {', '.join(PARALLEL_TASKS)}."
+        )
+    if task == "teacher":
+        train_teacher(recipe, folder, processes)
+    elif task == "vocoder":
+        train_vocoder(recipe, folder, processes)
+    elif task == "trajectories":
+        solve_trajectories(recipe, folder)
+    elif task == "distill":
+        train_student(recipe, folder, processes)
+    if processes.is_main and not export(recipe, folder) and task == "export":
+        raise InputError(
+            f"{folder} holds no {STATE_FILE} of a teacher or of {recipe.student!r}, so there is "
+            "nothing to export. First run: stepflow-tts train teacher"
+        )
 
 
-def train_teacher(recipe: Recipe, folder: Path) -> None:
+def train_teacher(recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Flow matching on the recipe's data, into FOLDER/teacher."""
     config = _config(recipe, "time", None)
     model = build_model(config)
@@ -125,10 +150,10 @@ def train_teacher(recipe: Recipe, folder: Path) -> None:
     train_set, held_out = (_corpus(recipe, split) for split in ("train", "held_out"))
     logger.info("%d utterances, %.2f h", len(train_set.items), train_set.hours)
     task = TeacherTask(model, train_set, held_out, recipe.teacher, recipe.flow, recipe.seed)
-    train(task, folder / "teacher", recipe.teacher_loop, device=recipe.device)
+    train(task, folder / "teacher", recipe.teacher_loop, processes=processes)
 
 
-def train_vocoder(recipe: Recipe, folder: Path) -> None:
+def train_vocoder(recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Reconstruction, then adversarial training, into FOLDER/vocoder."""
     task = vocoder_task(Path(recipe.folders[0]), recipe.vocoder, recipe.seed)
     if recipe.start_vocoder is not None:
@@ -139,11 +164,11 @@ def train_vocoder(recipe: Recipe, folder: Path) -> None:
                 "[vocoder.vocoder] from its config.json."
             )
         task.vocoder.load_state_dict(vocoder.state_dict())
-    train(task, folder / "vocoder", recipe.vocoder_loop, device=recipe.device)
+    train(task, folder / "vocoder", recipe.vocoder_loop, processes=processes)
 
 
-def train_student(recipe: Recipe, folder: Path) -> None:
-    """Trajectories of the trained teacher, then distillation, into FOLDER/student."""
+def solve_trajectories(recipe: Recipe, folder: Path) -> None:
+    """The trained teacher's trajectories, into FOLDER/trajectories and FOLDER/trajectories_held_out."""
     teacher = load_teacher(recipe, folder).to(recipe.device)
     texts = [
         line.strip()
@@ -151,24 +176,57 @@ def train_student(recipe: Recipe, folder: Path) -> None:
         for line in Path(name).read_text(encoding="utf-8").splitlines()
         if line.strip()
     ]
-    sets = []
-    for suffix, split, share in (("", "train", 1.0), ("_held_out", "held_out", 0.02)):
-        place = folder / f"trajectories{suffix}"
-        config = dataclasses.replace(recipe.trajectories, hours=share * recipe.trajectories.hours)
-        corpus = _corpus(recipe, split)
+    for place, split, config in _trajectory_sets(recipe, folder):
         make_trajectories(
-            teacher, corpus, texts, place, config, symbols=DEFAULT_SYMBOLS, seed=recipe.seed
+            teacher,
+            _corpus(recipe, split),
+            texts,
+            place,
+            config,
+            symbols=DEFAULT_SYMBOLS,
+            seed=recipe.seed,
         )
-        seconds, scale = recipe.data.batch_seconds, recipe.trajectories.noise_scale
-        sets.append(Trajectories(place, seconds, scale, recipe.seed))
+
+
+def train_student(recipe: Recipe, folder: Path, processes: Processes) -> None:
+    """Trajectories where they are missing, then distillation, into FOLDER and the student's name."""
+    teacher = load_teacher(recipe, folder)
     student = student_from(
-        teacher.cpu(),
+        teacher,
         recipe.model,
         conditioning=recipe.conditioning,
         num_symbols=len(DEFAULT_SYMBOLS),
     )
-    task = DistillTask(student, sets[0], sets[1], recipe.distill, recipe.seed)
-    train(task, folder / "student", recipe.distill_loop, device=recipe.device)
+    if processes.count == 1:
+        solve_trajectories(recipe, folder)
+    sets = []
+    for place, _, config in _trajectory_sets(recipe, folder):
+        sets.append(Trajectories(place, recipe.data.batch_seconds, recipe.seed))
+        if sets[-1].hours < config.hours - 1e-6:
+            raise InputError(
+                f"{place} holds {sets[-1].hours:.2f} of {config.hours:.2f} hours of trajectories. "
+                "First run, in one process: stepflow-tts train trajectories"
+            )
+    task = DistillTask(
+        student,
+        sets[0],
+        sets[1],
+        recipe.distill,
+        recipe.seed,
+        teacher=teacher.to(processes.device),
+        cfg_strength=recipe.trajectories.cfg_strength,
+    )
+    train(task, folder / recipe.student, recipe.distill_loop, processes=processes)
+
+
+def _trajectory_sets(recipe: Recipe, folder: Path) -> list[tuple[Path, str, TrajectoryConfig]]:
+    """Where trajectories lie, what split they are of, and their settings."""
+    config = recipe.trajectories
+    few = dataclasses.replace(config, hours=HELD_OUT_SHARE * config.hours)
+    return [
+        (folder / "trajectories", "train", config),
+        (folder / "trajectories_held_out", "held_out", few),
+    ]
 
 
 def load_teacher(recipe: Recipe, folder: Path) -> AcousticModel:
@@ -185,30 +243,37 @@ def load_teacher(recipe: Recipe, folder: Path) -> AcousticModel:
     return model.eval()
 
 
-def export(recipe: Recipe, folder: Path) -> None:
-    """Checkpoint folders of the averaged weights that FOLDER holds so far, in float16."""
+def export(recipe: Recipe, folder: Path) -> list[Path]:
+    """Checkpoint folders of the averaged weights that FOLDER holds so far, written in float16.
+
+    The vocoder is FOLDER's, or else that of the recipe's `start_vocoder` as it is.
+    """
     vocoder = None
     if (folder / "vocoder" / STATE_FILE).exists():
         vocoder = Vocoder(recipe.vocoder.vocoder, recipe.vocoder.mel)
         vocoder.load_state_dict(load_weights(folder / "vocoder" / STATE_FILE))
+    elif recipe.start_vocoder is not None:
+        vocoder = load_checkpoint(Path(recipe.start_vocoder)).vocoder
     paths = sorted(Path(recipe.voices).glob("*.safetensors")) if recipe.voices else []
     voices = {path.stem: Voice.load(path) for path in paths}
     kinds: tuple[tuple[str, Conditioning], ...] = (
         ("teacher", "time"),
-        ("student", recipe.conditioning),
+        (recipe.student, recipe.conditioning),
     )
+    written = []
     for name, conditioning in kinds:
         path = folder / name / STATE_FILE
         if not path.exists():
             continue
-        sizes = None if vocoder is None else recipe.vocoder.vocoder
-        config = _config(recipe, conditioning, sizes)
+        config = _config(recipe, conditioning, None if vocoder is None else vocoder.config)
         model = build_model(config)
         model.load_state_dict(load_weights(path))
         target = folder / "checkpoints" / name
         target.parent.mkdir(exist_ok=True)
         save_checkpoint(target, config, model, vocoder, voices)
         logger.info("%s", target)
+        written.append(target)
+    return written
 
 
 def _config(

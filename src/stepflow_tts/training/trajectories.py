@@ -1,9 +1,4 @@
-"""The guided teacher's paths from noise to speech, solved once and kept on disk.
-
-A folder holds `trajectories.jsonl` (one `Trajectory` a line) and `states.f16`: for every trajectory
-its reference (Tr, M), then the states at t = 1/4, 1/2, 3/4 and 1, each (T, M), all normalized
-log-mels. The noise at t = 0 is drawn again from its seed.
-"""
+"""The guided teacher's paths from noise to speech, solved once and kept on disk."""
 
 import dataclasses
 import json
@@ -13,25 +8,36 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stepflow_tts import flow
-from stepflow_tts.errors import InputError, OptionError
+from stepflow_tts.config import to_dict
+from stepflow_tts.errors import OptionError
+from stepflow_tts.files import write_atomic
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.duration import round_durations
 from stepflow_tts.synthesis import minimum_frames
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import Tokenizer
-from stepflow_tts.training.data import FRAME_STEP, TOKEN_STEP, Batch, Corpus, round_up
+from stepflow_tts.training.data import Batch, Corpus
+from stepflow_tts.training.trajectory_data import (
+    INDEX_FILE,
+    NUM_STATES,
+    SETTINGS_FILE,
+    STATES_FILE,
+    Settings,
+    Trajectory,
+    noise_of,
+    read_settings,
+    read_trajectories,
+    size_of,
+)
 
 logger = logging.getLogger(__name__)
-
-NUM_STATES = 4  # kept after the noise: t = 1/4, 1/2, 3/4, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +51,7 @@ class TrajectoryConfig:
     text_share: float = 0.5  # on texts without a recording, with predicted durations
     slowest: float = 0.8  # speeds drawn for those
     fastest: float = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """One line of a trajectory folder."""
-
-    offset: int  # of its first float16 in states.f16
-    num_frames: int
-    reference_frames: int
-    seed: int
-    token_ids: list[int]
-    durations: list[int]
-
-
-class TrajectoryBatch(NamedTuple):
-    """Trajectories side by side."""
-
-    states: Tensor  # (5, B, T, M): the noise, then t = 1/4, 1/2, 3/4, 1; zero after an item's end
-    frame_mask: Tensor  # (B, T) bool, True = real
-    token_ids: Tensor  # (B, L)
-    token_mask: Tensor  # (B, L) bool, True = real
-    durations: Tensor  # (B, L) frames
-    reference: Tensor  # (B, Tr, M), cropped to one length
-
-
-def noise_of(seed: int, num_frames: int, n_mels: int, scale: float) -> Tensor:
-    """(T, M) noise of a trajectory."""
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(num_frames, n_mels, generator=generator)
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the teacher's matrix products
 
 
 def make_trajectories(
@@ -98,7 +76,8 @@ def make_trajectories(
         seed: of every draw.
 
     Raises:
-        OptionError: the teacher's number of steps does not meet every state that is kept.
+        OptionError: the teacher's number of steps does not meet every state that is kept, or the
+            folder holds trajectories of other settings.
     """
     if config.num_steps <= 0 or config.num_steps % NUM_STATES:
         raise OptionError(
@@ -106,17 +85,18 @@ def make_trajectories(
             "such as 12."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    index = folder / "trajectories.jsonl"
+    index = folder / INDEX_FILE
+    _settle(folder, Settings(config.noise_scale, config.cfg_strength, config.num_steps))
     index.touch()
     os.truncate(index, index.read_bytes().rfind(b"\n") + 1)  # a line cut short by a kill goes
     done = read_trajectories(folder)
     frames = sum(t.num_frames for t in done)
-    offset = done[-1].offset + _size(done[-1], teacher.n_mels) if done else 0
+    offset = done[-1].offset + size_of(done[-1], teacher.n_mels) if done else 0
     device = next(teacher.parameters()).device
     wanted = config.hours * 3600 * corpus.mel.frame_rate
     step = len(done)  # a batch has at least one trajectory, so no step is drawn twice
     with (
-        open(folder / "states.f16", "r+b" if done else "wb") as states,
+        open(folder / STATES_FILE, "r+b" if done else "wb") as states,
         open(index, "a", encoding="utf-8") as lines,
     ):
         states.truncate(2 * offset)
@@ -148,7 +128,7 @@ def make_trajectories(
                 states.flush()
                 lines.write(json.dumps(dataclasses.asdict(t)) + "\n")
                 lines.flush()
-                offset, frames = offset + _size(t, teacher.n_mels), frames + length
+                offset, frames = offset + size_of(t, teacher.n_mels), frames + length
             step += len(lengths)
             logger.info("%.2f h of trajectories", frames / corpus.mel.frame_rate / 3600)
 
@@ -160,6 +140,7 @@ def solve(
     """(5, B, T, M) states at 0, 1/4, 1/2, 3/4, 1 of the guided teacher."""
     lengths = batch.durations.sum(1)
     num_frames, device = int(lengths.max()), batch.durations.device
+    half = config.precision == "bfloat16"
     noise = torch.zeros(len(seeds), num_frames, teacher.n_mels)
     for i, (seed, length) in enumerate(zip(seeds, lengths.tolist(), strict=True)):
         noise[i, :length] = noise_of(seed, length, teacher.n_mels, config.noise_scale)
@@ -172,13 +153,32 @@ def solve(
 
     def velocity(x: Tensor, t: float) -> Tensor:
         times = torch.full((len(x),), t, device=device)
-        v_c = teacher.velocity(x, times, conditions, voice, frame_mask)
-        v_0 = teacher.velocity(x, times, no_text, no_voice, frame_mask)
-        return flow.guide(v_c, v_0, config.cfg_strength)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            v_c = teacher.velocity(x, times, conditions, voice, frame_mask)
+            v_0 = teacher.velocity(x, times, no_text, no_voice, frame_mask)
+        return flow.guide(v_c.float(), v_0.float(), config.cfg_strength)
 
     states = flow.euler_states(velocity, noise.to(device), flow.time_grid(config.num_steps))
     stride = config.num_steps // NUM_STATES
     return torch.stack([x for k, x in enumerate(states) if k % stride == 0])
+
+
+def _settle(folder: Path, settings: Settings) -> None:
+    """Note the settings of a folder without trajectories; refuse others than those of one with some."""
+    index = folder / INDEX_FILE
+    if not index.exists() or not index.read_bytes().count(b"\n"):
+        write_atomic(folder / SETTINGS_FILE, json.dumps(to_dict(settings)).encode())
+        return
+    found = read_settings(folder)
+    if found != settings:
+        raise OptionError(
+            f"{folder} holds trajectories made with {_shown(found)}, and the recipe says "
+            f"{_shown(settings)}. Set [trajectories] as it was, or name another --folder."
+        )
+
+
+def _shown(settings: Settings) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in to_dict(settings).items())
 
 
 def _with_texts(
@@ -210,78 +210,3 @@ def _with_texts(
         token_mask=torch.arange(token_ids_padded.shape[1]) < counts[:, None],
         durations=torch.nn.utils.rnn.pad_sequence(durations, batch_first=True),
     )
-
-
-def read_trajectories(folder: Path) -> list[Trajectory]:
-    """Every whole trajectory of a folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = folder / "trajectories.jsonl"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no trajectories. Make them with: stepflow-tts train distill"
-        )
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [Trajectory(**json.loads(line)) for line in lines if line.endswith("\n")]
-
-
-class Trajectories:
-    """The trajectories of a folder, and batches of them by (seed, step)."""
-
-    def __init__(self, folder: Path, batch_seconds: float, noise_scale: float, seed: int) -> None:
-        """Open the folder.
-
-        Raises:
-            InputError: it holds no trajectory.
-        """
-        self.items = sorted(read_trajectories(folder), key=lambda t: t.num_frames)
-        if not self.items:
-            raise InputError(
-                f"{folder} holds no trajectories yet. Make some with: stepflow-tts train distill"
-            )
-        self.n_mels, self.seed, self.noise_scale = 100, seed, noise_scale
-        self.states: np.ndarray[Any, np.dtype[np.float16]] = np.memmap(
-            folder / "states.f16", np.float16, "r"
-        )
-        self.budget = batch_seconds * 93.75  # frames
-        self.ends = np.cumsum([t.num_frames for t in self.items])
-
-    def batch(self, step: int) -> TrajectoryBatch:
-        """Neighbours by length around one drawn by its frames."""
-        rng = random.Random(f"{self.seed}/{step}")
-        middle = int(np.searchsorted(self.ends, rng.random() * self.ends[-1], side="right"))
-        count = max(1, round(self.budget / self.items[middle].num_frames))
-        low = max(0, min(middle - count, len(self.items) - 2 * count))
-        window = self.items[low : low + 2 * count]
-        return self.collate(rng.sample(window, min(count, len(window))))
-
-    def collate(self, items: Sequence[Trajectory]) -> TrajectoryBatch:
-        """The trajectories side by side."""
-        num_frames = round_up(max(t.num_frames for t in items), FRAME_STEP)
-        num_tokens = round_up(max(len(t.token_ids) for t in items), TOKEN_STEP)
-        shortest = min(t.reference_frames for t in items)
-        states = torch.zeros(NUM_STATES + 1, len(items), num_frames, self.n_mels)
-        reference = torch.empty(len(items), shortest, self.n_mels)
-        token_ids = torch.zeros(len(items), num_tokens, dtype=torch.long)
-        durations = torch.zeros(len(items), num_tokens, dtype=torch.long)
-        for i, t in enumerate(items):
-            rows = self.states[t.offset : t.offset + _size(t, self.n_mels)].astype(np.float32)
-            split = t.reference_frames * self.n_mels
-            kept = torch.from_numpy(rows[split:]).view(NUM_STATES, t.num_frames, self.n_mels)
-            reference[i] = torch.from_numpy(rows[:split]).view(-1, self.n_mels)[:shortest]
-            states[0, i, : t.num_frames] = noise_of(
-                t.seed, t.num_frames, self.n_mels, self.noise_scale
-            )
-            states[1:, i, : t.num_frames] = kept
-            token_ids[i, : len(t.token_ids)] = torch.tensor(t.token_ids)
-            durations[i, : len(t.durations)] = torch.tensor(t.durations)
-        frame_mask = torch.arange(num_frames) < torch.tensor([[t.num_frames] for t in items])
-        token_mask = torch.arange(num_tokens) < torch.tensor([[len(t.token_ids)] for t in items])
-        return TrajectoryBatch(states, frame_mask, token_ids, token_mask, durations, reference)
-
-
-def _size(t: Trajectory, n_mels: int) -> int:
-    """Float16s of a trajectory in states.f16."""
-    return n_mels * (t.reference_frames + NUM_STATES * t.num_frames)
