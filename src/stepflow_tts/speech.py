@@ -205,16 +205,6 @@ class Speech:
         values = (self.samples, self.sample_rate, self.seed, self.text, self.words, self.phonemes)
         return Speech, values
 
-    def plot(self) -> "Figure":
-        """A matplotlib figure with the waveform, the log-mel and the words.
-
-        Raises:
-            MissingDependencyError: matplotlib is not installed; it is in the extra `plot`.
-        """
-        from stepflow_tts.plotting import plot_speech
-
-        return plot_speech(self.samples, self.sample_rate, self.words)
-
     def _repr_html_(self) -> str:
         """A player for notebooks."""
         data = base64.b64encode(self.to_bytes("wav")).decode("ascii")

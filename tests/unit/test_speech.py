@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import os
 import pickle
 import re
@@ -11,6 +12,7 @@ import soundfile
 
 from stepflow_tts.errors import OptionError, SynthesisError
 from stepflow_tts.speech import Speech
+from stepflow_tts.subtitles import Phoneme, Word
 
 RATE = 24_000
 
@@ -132,6 +134,59 @@ def test_adding_joins_end_to_end(speech):
     joined = speech + other
     assert np.array_equal(joined.samples, np.concatenate([speech.samples, other.samples]))
     assert (joined.seed, joined.text) == (7, "Hello there. You.")
+
+
+def timed():
+    words = (Word("one,", 0.1, 0.3), Word("$2", 0.4, 0.6), Word("three", 0.8, 1.0))
+    return Speech(tone(), RATE, 7, "one, $2 three", words, (Phoneme("w", 0.1, 0.15),))
+
+
+def test_adding_shifts_words_and_phonemes():
+    joined = timed() + timed().slice(0.2)
+    assert [w.text for w in joined.words] == ["one,", "$2", "three", "one,", "$2", "three"]
+    assert joined.words[:3] == timed().words
+    assert joined.words[4] == pytest.approx(("$2", 1.2, 1.4))
+    assert joined.phonemes == timed().phonemes
+
+
+def test_joining_equals_adding():
+    pieces = [timed(), Speech(tone(0.5), RATE, seed=9), timed()]
+    joined, added = Speech.join(pieces), pieces[0] + pieces[1] + pieces[2]
+    assert np.array_equal(joined.samples, added.samples)
+    assert joined.words[3] == Word("one,", 1.6, 1.8) == added.words[3]
+    assert (joined.seed, joined.text) == (7, "one, $2 three one, $2 three")
+    assert Speech.join(iter(pieces), "all").text == "all"
+    with pytest.raises(OptionError, match="no speech to join"):
+        Speech.join([])
+    with pytest.raises(OptionError, match="24000 Hz and 16000 Hz"):
+        Speech.join([timed(), Speech(tone(), 16_000)])
+
+
+def test_a_slice_has_its_words_cut_and_counted_from_its_start():
+    first, second = timed().slice(0.2, 0.55), timed().slice(0.55)
+    assert [w.text for w in first.words] == ["one,", "$2"]  # the middles decide
+    assert first.words[0] == pytest.approx(("one,", 0.0, 0.1))
+    assert first.words[1] == pytest.approx(("$2", 0.2, 0.35))
+    assert [w.text for w in second.words] == ["three"]
+    assert second.words[0] == pytest.approx(("three", 0.25, 0.45))
+    assert first.phonemes == ()
+
+
+def test_a_word_at_the_very_end_is_in_the_last_slice():
+    speech = Speech(tone(), RATE, words=(Word("end", 1.0, 1.0),))
+    assert speech.slice(0.5).words == (Word("end", 0.5, 0.5),)
+    assert speech.slice(0.0, 0.5).words == ()
+
+
+def test_words_survive_pickling_and_become_subtitles():
+    copy = pickle.loads(pickle.dumps(timed()))
+    assert (copy.words, copy.phonemes) == (timed().words, timed().phonemes)
+    assert copy.to_srt() == "1\n00:00:00,100 --> 00:00:01,000\none, $2 three\n"
+    assert copy.to_vtt() == "WEBVTT\n\n00:00:00.100 --> 00:00:01.000\none, $2 three\n"
+    data = json.loads(copy.to_json())
+    assert (data["text"], data["duration_seconds"]) == ("one, $2 three", 1.0)
+    assert data["words"][1] == {"text": "$2", "start_seconds": 0.4, "end_seconds": 0.6}
+    assert data["phonemes"] == [{"text": "w", "start_seconds": 0.1, "end_seconds": 0.15}]
 
 
 def test_adding_needs_equal_rates(speech):

@@ -117,6 +117,17 @@ def test_a_word_longer_than_a_chunk_is_cut_inside() -> None:
     assert [len(part) for part in texts("a" * 450)] == [200, 200, 50]
 
 
+def test_whole_spans_are_not_cut_where_a_cut_can_be_elsewhere() -> None:
+    words = "many things " * 8
+    number = "five, six, seven, eight"
+    text = f"{words}{number} {words}{words}".strip()
+    assert split(text)[0].text.endswith("seven,")
+    start = len(words)
+    (first, *_) = split(text, whole=[(start, start + len(number))])
+    assert number in first.text
+    assert [c.text for c in split(text, whole=[(0, len(text))])] == texts(text)
+
+
 @pytest.mark.parametrize("text", ["", " \n ", "...", "—\n!!\n"])
 def test_nothing_to_say_gives_no_chunks(text: str) -> None:
     assert split(text) == []
