@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stepflow_tts.audio.ffmpeg import AAC_RATES
-from stepflow_tts.audio.io import check_format, encode_audio, load_audio
+from stepflow_tts.audio.io import FORMATS, check_format, encode_audio, load_audio
 from stepflow_tts.audio.reference import load_reference
 from stepflow_tts.errors import AudioError, MissingDependencyError, OptionError
 from stepflow_tts.speech import Speech
@@ -119,6 +119,18 @@ def test_an_m4a_has_its_exact_length_and_bare_aac_a_bounded_one(num_samples):
     if num_samples > FRAME:  # the first frame of noise is hard to code
         assert similarity(decoded, samples) > 0.9
         assert similarity(aac[FRAME : FRAME + num_samples], samples) > 0.9
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_second_decoder_gives_the_full_length_too(format):
+    """FFmpeg, whatever wrote the file; what it may give beyond is in docs/formats.md."""
+    samples = noise(2.1)[0]
+    data = encode_audio(samples, RATE, format)
+    with av.open(io.BytesIO(data), format="aac" if format == "aac" else None) as file:
+        track = file.streams.audio[0]
+        num_samples = sum(frame.samples for frame in file.decode(track))
+    beyond = num_samples * RATE / track.sample_rate - samples.size
+    assert 0 <= beyond <= {"m4a": FRAME - 1, "aac": 2 * FRAME - 1}.get(format, 0)
 
 
 def test_speech_is_saved_as_m4a(tmp_path):
