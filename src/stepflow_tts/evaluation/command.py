@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scores = parser.add_argument_group("scores")
     scores.add_argument(
         "--metrics",
-        help="some of wer,sim,dnsmos,distillmos (default: all); speed is measured when speaking",
+        help="some of wer,sim,dnsmos,distillmos (default: all), or speed, which alone needs no model",
     )
     scores.add_argument("--whisper", help="size, folder or Hub id of a recognizer (default: base)")
     for name, what_for in (
@@ -132,6 +132,8 @@ def _check(args: argparse.Namespace) -> None:
         if name not in useful and getattr(args, name) is not None:
             what = "a report shown again" if args.report is not None else "recordings"
             raise OptionError(f"--{name.replace('_', '-')} has no use for {what}: leave it out.")
+    if args.wavs is not None and args.metrics == "speed":
+        raise OptionError("Recordings have no speed: name other --metrics, or give PAIRS.tsv.")
     if args.report is not None and args.json is not None and args.json == args.report:
         raise OptionError(f"--json would replace the report {args.report}; name another file.")
 

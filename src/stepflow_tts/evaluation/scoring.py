@@ -17,6 +17,7 @@ from stepflow_tts.evaluation.similarity import SpeakerEncoder
 from stepflow_tts.evaluation.wer import Recognizer, count_errors, load_normalizer
 
 SCORES = ("wer", "sim", "dnsmos", "distillmos")  # "wer" brings CER, deletions and insertions
+SPEED = "speed"  # needs no model, and is measured whenever something is spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +42,18 @@ class Scorers:
 
 
 def load_scorers(scores: Sequence[str], sources: Sources) -> Scorers:
-    """The models for the wanted scores, and no others.
+    """The models for the wanted scores, and no others; none for `SPEED`.
 
     Raises:
         OptionError: a score that there is not.
         MissingDependencyError: a package is not installed.
         CheckpointNotFoundError, DownloadError: a model is not where its source says.
     """
-    unknown = [score for score in scores if score not in SCORES]
-    if unknown or not scores:
+    unknown = [score for score in scores if score not in (*SCORES, SPEED)]
+    if unknown:
         raise OptionError(
-            f"There is no score {unknown[0] if unknown else ''!r}. "
-            f"Choose of: {', '.join(SCORES)}; several as wer,sim."
+            f"There is no score {unknown[0]!r}. Choose of: {', '.join((*SCORES, SPEED))}; several "
+            "as wer,sim."
         )
     return Scorers(
         recognize=Recognizer(sources.whisper) if "wer" in scores else None,
