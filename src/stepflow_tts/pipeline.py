@@ -1,49 +1,42 @@
 """StepFlowTTS: text and a voice to speech."""
 
+import asyncio
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, TypeAlias
+from typing import TypedDict, Unpack
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from stepflow_tts.audio.io import AudioSource
-from stepflow_tts.audio.mel import to_flow
+from stepflow_tts.audio.reference import Clips
+from stepflow_tts.batches import speak_together
+from stepflow_tts.call import Call, Speaker
 from stepflow_tts.config import CheckpointConfig
-from stepflow_tts.errors import AudioError, OptionError, TextError
+from stepflow_tts.errors import OptionError, StepFlowError, SynthesisError
 from stepflow_tts.hub import Checkpoint, load_checkpoint, resolve, save_checkpoint
 from stepflow_tts.model_card import model_card
-from stepflow_tts.models.acoustic import VoiceContext
-from stepflow_tts.options import (
-    Options,
-    check_device,
-    check_options,
-    check_rate,
-    default_device,
-)
+from stepflow_tts.options import check_device, check_options, default_device
 from stepflow_tts.speech import Speech
-from stepflow_tts.synthesis import speak
 from stepflow_tts.text.lexicon import Lexicon, LexiconSource
 from stepflow_tts.text.phonemize import resolve_language
-from stepflow_tts.text.plan import Markup, Part, plan
+from stepflow_tts.text.plan import Markup, Part
 from stepflow_tts.text.split import Pause
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.voice import Voice
+from stepflow_tts.voices import Voices, VoiceSource
 
-VoiceSource: TypeAlias = (
-    Voice | str | os.PathLike[str] | bytes | BinaryIO | tuple[npt.NDArray[Any] | Tensor, int] | None
-)
-"""A `Voice`, the name of one of the checkpoint's, or a reference recording: a path, an encoded file's
-bytes, a binary file object, or an array or tensor with its sample rate. None is the first voice."""
 
-MAX_CHARACTERS = 100_000  # about two hours of speech, 700 MB of samples
-MAX_CONTEXTS = 8  # kept voices; one of 8 s takes 6 MB with `nano`, 35 MB with `base`
+class CallOptions(TypedDict, total=False):
+    """The options of `StepFlowTTS.synthesize`."""
+
+    num_steps: int
+    cfg_strength: float
+    speed: float
+    seed: int | None
+    language: str | None
+    pause_seconds: Mapping[Pause, float] | None
+    markup: Markup
 
 
 class StepFlowTTS:
@@ -60,11 +53,10 @@ class StepFlowTTS:
         lexicon: LexiconSource | None = None,
     ) -> None:
         """Take the parts of a loaded checkpoint; `from_pretrained` finds and loads one."""
-        self._checkpoint = checkpoint
+        self._loaded: tuple[Checkpoint, Voices] | None = (checkpoint, Voices(checkpoint))
+        self._process = os.getpid()
         self._tokenizer = Tokenizer(checkpoint.config.symbols)
         self._lexicon = None if lexicon is None else Lexicon(lexicon, self._tokenizer.symbols)
-        self._lock = threading.Lock()
-        self._contexts: OrderedDict[str, VoiceContext] = OrderedDict()
         self.to(default_device() if device is None else device)
 
     @classmethod
@@ -135,16 +127,26 @@ class StepFlowTTS:
             OptionError: the device does not exist here.
         """
         device = check_device(device)
-        with self._lock:
-            self._contexts.clear()
-            self._checkpoint.model.to(device)
-            if self._checkpoint.vocoder is not None:
-                self._checkpoint.vocoder.to(device)
+        c = self._checkpoint
+        self._voices.forget_contexts()
+        c.model.to(device)
+        if c.vocoder is not None:
+            c.vocoder.to(device)
         return self
+
+    def close(self) -> None:
+        """Let go of the networks; whatever is asked afterwards is refused. `with` does this too."""
+        self._loaded = None
+
+    def __enter__(self) -> "StepFlowTTS":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def encode_voice(
         self,
-        audio: AudioSource,
+        audio: Clips,
         sample_rate: int | None = None,
         *,
         name: str = "voice",
@@ -153,7 +155,8 @@ class StepFlowTTS:
         """The voice in a recording of 1 s or more, 3 to 8 s being best; no transcript is needed.
 
         Args:
-            audio: path, bytes or binary file object of an audio file; or an array or tensor.
+            audio: path, bytes or binary file object of an audio file; or an array or tensor; or a
+                list of up to 8 of those, of one speaker.
             sample_rate: in Hz; required for an array or tensor.
             name: how lists and messages call it.
             language: BCP 47 tag of what it speaks by default.
@@ -205,14 +208,21 @@ class StepFlowTTS:
             OptionError: another argument is out of its range.
             SynthesisError: the model's output is not speech.
         """
-        options = check_options(
-            self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
+        call = self._call(
+            voice,
+            num_steps=num_steps,
+            cfg_strength=cfg_strength,
+            speed=speed,
+            seed=seed,
+            language=language,
+            pause_seconds=pause_seconds,
+            markup=markup,
         )
-        return Speech.join(self._stream(text, voice, options, language), text)
+        return Speech.join(call.pieces(call.parts(text)), text)
 
     def stream(
         self,
-        text: str,
+        text: str | Iterable[str],
         voice: VoiceSource = None,
         *,
         num_steps: int = 1,
@@ -226,13 +236,90 @@ class StepFlowTTS:
         """The speech of `synthesize` piece by piece, each as soon as it is made.
 
         Joined, the pieces are what `synthesize` gives for the same arguments, sample by sample. Each
-        is a sentence or part of one, with the pause that follows it. All input is checked before
-        the iterator is returned; only a SynthesisError can come later.
+        is a sentence or part of one, after the pause that belongs before it. All input is checked
+        before the iterator is returned; only a SynthesisError can come later.
+
+        `text` may come in parts, cut anywhere, such as the tokens of a language model: each sentence
+        is spoken when no later part can change it. Then a TextError can come later too.
         """
-        options = check_options(
-            self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
+        call = self._call(
+            voice,
+            num_steps=num_steps,
+            cfg_strength=cfg_strength,
+            speed=speed,
+            seed=seed,
+            language=language,
+            pause_seconds=pause_seconds,
+            markup=markup,
         )
-        return self._stream(text, voice, options, language)
+        if isinstance(text, str | bytes) or not isinstance(text, Iterable):
+            return call.pieces(call.parts(text))  # which refuses what is no text
+        return call.pieces(call.settled(text))
+
+    async def astream(
+        self,
+        text: str | AsyncIterable[str],
+        voice: VoiceSource = None,
+        **options: Unpack[CallOptions],
+    ) -> AsyncIterator[Speech]:
+        """`stream` for `async for`: synthesis runs in a worker thread.
+
+        Args:
+            text: whole, or in parts that come asynchronously.
+            voice: as in `synthesize`.
+            options: as in `synthesize`.
+
+        Raises:
+            StepFlowError: as `stream`, when the first piece is asked for or later.
+        """
+        call = await asyncio.to_thread(self._call, voice, **options)
+        speaker = Speaker(call)
+        async for part in _parts(call, text):
+            for piece in await asyncio.to_thread(speaker.say, part):
+                yield piece
+        for piece in speaker.finish():
+            yield piece
+
+    def synthesize_batch(
+        self,
+        texts: Sequence[str],
+        voices: VoiceSource | list[VoiceSource] = None,
+        *,
+        batch_seconds: float = 60.0,
+        **options: Unpack[CallOptions],
+    ) -> list[Speech | StepFlowError]:
+        """Each text's speech, or the error that it met, in the order of the texts.
+
+        Sentences of like length and one voice go through the network together, the longest first:
+        faster than call after call on a GPU. Lengths are those of single calls, and so is the
+        sound, to within rounding.
+
+        Args:
+            texts: what to say.
+            voices: one for all, as in `synthesize`, or a list of one for each text.
+            batch_seconds: speech in a batch at most; more needs more memory.
+            options: as in `synthesize`; every text gets the same.
+
+        Raises:
+            OptionError: an option is out of its range, or there are not as many voices as texts.
+            AudioError: a voice for all texts cannot be used.
+        """
+        if isinstance(texts, str):
+            raise OptionError("texts is one string; give a list of them, or use synthesize.")
+        if not 0 < batch_seconds < float("inf"):
+            raise OptionError(f"batch_seconds is {batch_seconds}; it must be above 0.")
+        if not isinstance(voices, list):
+            call = self._call(voices, **options)
+            return speak_together([call] * len(texts), texts, batch_seconds)
+        if len(voices) != len(texts):
+            raise OptionError(f"There are {len(texts)} texts and {len(voices)} voices.")
+        calls: list[Call | StepFlowError] = []
+        for voice in voices:
+            try:
+                calls.append(self._call(voice, **options))
+            except StepFlowError as error:
+                calls.append(error)
+        return speak_together(calls, texts, batch_seconds)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """The folder, which now holds this checkpoint with a model card, ready for the Hub.
@@ -245,100 +332,45 @@ class StepFlowTTS:
         save_checkpoint(folder, c.config, c.model, c.vocoder, c.voices, card=card)
         return Path(folder)
 
-    def _stream(
-        self, text: str, voice: VoiceSource, options: Options, language: str | None
-    ) -> Iterator[Speech]:
-        """Check and plan at once, then make part after part."""
-        chosen = self._voice(voice)
-        spoken = self._language(chosen.language if language is None else language)
-        parts = self._plan(text, spoken, options)
-        context = self._context(chosen)
-        return self._speak(parts, context, options)
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        return self._usable()[0]
 
-    def _plan(self, text: str, language: str, options: Options) -> list[Part]:
-        """The parts that have something to say; they depend on text and options alone."""
-        if isinstance(text, str) and len(text) > MAX_CHARACTERS:
-            raise TextError(
-                f"The text has {len(text)} characters; {MAX_CHARACTERS} are allowed in one call. "
-                "Synthesize it in parts, such as chapters."
+    @property
+    def _voices(self) -> Voices:
+        return self._usable()[1]
+
+    def _usable(self) -> tuple[Checkpoint, Voices]:
+        """The networks, where they can be used."""
+        if os.getpid() != self._process:
+            raise SynthesisError(
+                "This StepFlowTTS was loaded before a fork; PyTorch can hang in the child. Load it "
+                'in the child, or start processes with multiprocessing.get_context("spawn").'
             )
-        parts = plan(
-            text,
-            language,
-            self._tokenizer,
-            markup=options.markup,
-            lexicon=self._lexicon,
-            pause_seconds=options.pause_seconds,
+        if self._loaded is None:
+            raise SynthesisError("This StepFlowTTS is closed. Load another by from_pretrained.")
+        return self._loaded
+
+    def _call(
+        self,
+        voice: VoiceSource,
+        *,
+        num_steps: int = 1,
+        cfg_strength: float = 0.0,
+        speed: float = 1.0,
+        seed: int | None = 0,
+        language: str | None = None,
+        pause_seconds: Mapping[Pause, float] | None = None,
+        markup: Markup = "plain",
+    ) -> Call:
+        """All that the parts of a call share, checked."""
+        options = check_options(
+            self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
         )
-        parts = [part for part in parts if part.speaks]
-        if not parts:
-            raise TextError(
-                f"Nothing in the text {text[:40]!r} is spoken. Give at least one word in English."
-            )
-        for part in parts:
-            check_rate(part.rate, options.speed)
-        return parts
-
-    def _speak(
-        self, parts: list[Part], context: VoiceContext, options: Options
-    ) -> Iterator[Speech]:
-        """Each part, with the pause after it; none after the last."""
-        c = self._checkpoint
-        for i, part in enumerate(parts):
-            last = i == len(parts) - 1
-            yield speak(c.config, c.model, c.vocoder, part, context, options, i, last=last)
-
-    def _voice(self, source: VoiceSource) -> Voice:
-        """The voice that `source` means."""
-        voices = self._checkpoint.voices
-        if source is None:
-            if not voices:
-                raise OptionError(
-                    "This checkpoint has no voices: pass voice=, such as a recording."
-                )
-            return next(iter(voices.values()))
-        if isinstance(source, Voice):
-            return source
-        if isinstance(source, str) and source in voices:
-            return voices[source]
-        if isinstance(source, str | os.PathLike):
-            path = Path(source)
-            if path.suffix.lower() == ".safetensors" and path.is_file():
-                return Voice.load(path)
-            if not path.suffix and not os.path.exists(path):
-                raise OptionError(
-                    f"There is no voice {str(path)!r}. Choose one of: {', '.join(voices) or 'none'}; "
-                    "or pass the path of a recording."
-                )
-        if isinstance(source, tuple):
-            if len(source) != 2:
-                raise AudioError(f"voice=(array, sample_rate) has 2 parts, not {len(source)}.")
-            return self.encode_voice(*source)
-        if isinstance(source, np.ndarray | Tensor):
-            raise AudioError("An array has no sample rate: pass voice=(array, sample_rate).")
-        return self.encode_voice(source)
-
-    def _context(self, voice: Voice) -> VoiceContext:
-        """What the voice adds to the network, computed once a voice."""
-        mel = self.config.mel
-        if voice.mel != mel:
-            raise OptionError(
-                f"The voice {voice.name!r} was made for {voice.mel}, this checkpoint needs {mel}: "
-                "encode its recording with this checkpoint's encode_voice."
-            )
-        key = voice.digest
-        with self._lock:
-            if key in self._contexts:
-                self._contexts.move_to_end(key)
-                return self._contexts[key]
-        with torch.inference_mode():
-            features = to_flow(voice.log_mel[None], self.config.flow).to(self.device)  # (1, T, M)
-            context = self._checkpoint.model.encode_voice(features)
-        with self._lock:
-            self._contexts[key] = context
-            while len(self._contexts) > MAX_CONTEXTS:
-                self._contexts.popitem(last=False)
-        return context
+        chosen = self._voices.find(voice)
+        spoken = self._language(chosen.language if language is None else language)
+        context = self._voices.context(chosen)
+        return Call(self._checkpoint, self._tokenizer, self._lexicon, context, spoken, options)
 
     def _language(self, tag: str) -> str:
         """The language that a tag means, if this checkpoint speaks it."""
@@ -349,3 +381,17 @@ class StepFlowTTS:
                 f"Choose one of: {', '.join(self.config.languages)}."
             )
         return language
+
+
+async def _parts(call: Call, text: str | AsyncIterable[str]) -> AsyncIterator[Part]:
+    """The parts of a text, each as soon as it is settled."""
+    if isinstance(text, str):
+        for part in await asyncio.to_thread(call.parts, text):
+            yield part
+        return
+    planner = call.planner()
+    async for more in text:
+        for part in planner.feed(more):
+            yield part
+    for part in planner.finish():
+        yield part

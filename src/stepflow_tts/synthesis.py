@@ -6,11 +6,11 @@ streamed, synthesized with others or synthesized alone.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from stepflow_tts import flow
 from stepflow_tts.audio.effects import active_level_db
@@ -65,6 +65,7 @@ def sample(
     voice: VoiceContext,
     num_steps: int,
     cfg_strength: float,
+    frame_mask: Tensor | None = None,
 ) -> Tensor:
     """The endpoint of the flow: (B, T, M) normalized log-mel.
 
@@ -75,6 +76,7 @@ def sample(
         voice: of `AcousticModel.encode_voice`.
         num_steps: Euler steps; for a student one of those it knows.
         cfg_strength: w of classifier-free guidance; 0 evaluates the network once a step, not twice.
+        frame_mask: (B, T) bool, True = real; None when nothing is padded.
     """
     is_teacher = isinstance(model.step, TimeConditioning)
     no_text = model.null_conditions(*conditions.shape[:2])
@@ -86,94 +88,122 @@ def sample(
             if is_teacher
             else StepIndex(num_steps, round(t * num_steps))
         )
-        conditional = model.velocity(x, step, conditions, voice)
+        conditional = model.velocity(x, step, conditions, voice, frame_mask)
         if cfg_strength == 0:
             return conditional
-        unconditional = model.velocity(x, step, no_text, no_voice)
+        unconditional = model.velocity(x, step, no_text, no_voice, frame_mask)
         return flow.guide(conditional, unconditional, cfg_strength)
 
     return flow.euler(velocity, noise, flow.time_grid(num_steps))
 
 
+class Draft(NamedTuple):
+    """A chunk before the flow."""
+
+    durations: Tensor  # (L,) integers, frames of each token
+    conditions: Tensor  # (1, T, E)
+    noise: Tensor  # (1, T, M)
+
+
 @torch.inference_mode()
-def synthesize_chunk(
+def draft_part(
     config: CheckpointConfig,
     model: AcousticModel,
-    vocoder: Vocoder | None,
-    token_ids: list[int],
+    part: Part,
     voice: VoiceContext,
     options: Options,
     index: int,
-    pauses: Sequence[tuple[int, int, float]] = (),
-) -> Take:
-    """A chunk's samples, at the checkpoint's sample rate, and its durations.
+) -> Draft:
+    """What the flow of a part starts from.
 
     Args:
         config: of the checkpoint.
         model: the acoustic model.
-        vocoder: None for Griffin-Lim.
-        token_ids: of the chunk, with begin and end.
+        part: of the plan.
         voice: of `AcousticModel.encode_voice`.
         options: of the call.
-        index: the chunk's place in the plan.
-        pauses: seconds that the tokens from a first to before a last one take, at any speed.
+        index: the part's place in the plan.
+    """
+    device = next(model.parameters()).device
+    tokens = torch.tensor([part.token_ids], device=device)  # (1, L)
+    encoding = model.encode_text(tokens, voice)  # (1, L, E)
+    log_durations = model.predict_durations(encoding, voice)[0].cpu()  # (L,); MPS has no float64
+    minimum = minimum_frames(config.symbols)[part.token_ids]
+    speed = options.speed * part.rate
+    durations = round_durations(log_durations, speed=speed, minimum=minimum)  # (L,)
+    durations = set_pauses(durations, part.inner_pauses, config.mel)
+    conditions = model.frame_conditions(encoding, durations[None].to(device))  # (1, T, E)
+    noise = draw_noise(conditions.shape[1], config.mel.n_mels, options.seed, index)
+    noise = (noise * config.flow.noise_scale).to(device)
+    return Draft(durations, conditions, noise)
+
+
+@torch.inference_mode()
+def flow_of(
+    model: AcousticModel, drafts: Sequence[Draft], voice: VoiceContext, options: Options
+) -> list[Tensor]:
+    """(1, T, M) normalized log-mel of each draft, all in one batch and one voice."""
+    if len(drafts) == 1:
+        noise, conditions, mask = drafts[0].noise, drafts[0].conditions, None
+    else:
+        noise, conditions = (
+            pad_sequence([tensor[0] for tensor in column], batch_first=True)  # (B, T, ...)
+            for column in ([d.noise for d in drafts], [d.conditions for d in drafts])
+        )
+        lengths = torch.tensor([d.noise.shape[1] for d in drafts], device=noise.device)
+        mask = torch.arange(noise.shape[1], device=noise.device) < lengths[:, None]  # (B, T)
+    x = sample(model, noise, conditions, voice, options.num_steps, options.cfg_strength, mask)
+    return [x[i : i + 1, : d.noise.shape[1]] for i, d in enumerate(drafts)]
+
+
+@torch.inference_mode()
+def take_of(
+    config: CheckpointConfig, vocoder: Vocoder | None, draft: Draft, x: Tensor, index: int
+) -> Take:
+    """A draft's samples, out of its normalized log-mel x (1, T, M).
+
+    Args:
+        config: of the checkpoint.
+        vocoder: None for Griffin-Lim.
+        draft: of `draft_part`.
+        x: of `flow_of`.
+        index: the part's place in the plan.
 
     Raises:
         SynthesisError: what came out is not finite, or silent.
     """
-    device = next(model.parameters()).device
-    tokens = torch.tensor([token_ids], device=device)  # (1, L)
-    encoding = model.encode_text(tokens, voice)  # (1, L, E)
-    log_durations = model.predict_durations(encoding, voice)[0].cpu()  # (L,); MPS has no float64
-    minimum = minimum_frames(config.symbols)[token_ids]
-    durations = round_durations(log_durations, speed=options.speed, minimum=minimum)  # (L,)
-    durations = set_pauses(durations, pauses, config.mel)
-    conditions = model.frame_conditions(encoding, durations[None].to(device))  # (1, T, E)
-    noise = draw_noise(conditions.shape[1], config.mel.n_mels, options.seed, index)
-    noise = (noise * config.flow.noise_scale).to(device)
-    x = sample(model, noise, conditions, voice, options.num_steps, options.cfg_strength)
     log_mel = from_flow(x, config.flow).clamp(min=config.flow.log_floor)  # (1, T, M)
     decoded = griffin_lim(log_mel, config.mel) if vocoder is None else vocoder.decode(log_mel)
     waveform = decoded[0].float().cpu()  # (S,)
     check_is_speech(waveform, config.mel.sample_rate, index)
     faded = fade_ends(limit(waveform), round(FADE_SECONDS * config.mel.sample_rate))
-    return Take(faded, durations)
+    return Take(faded, draft.durations)
 
 
-def speak(
-    config: CheckpointConfig,
-    model: AcousticModel,
-    vocoder: Vocoder | None,
-    part: Part,
-    voice: VoiceContext,
-    options: Options,
-    index: int,
-    *,
-    last: bool,
-) -> Speech:
-    """A part of a plan with its words, and the pause that follows it unless it is the `last`.
+def piece_of(
+    part: Part, take: Take, options: Options, mel: MelConfig, silence_seconds: float
+) -> tuple[Speech, float]:
+    """A spoken part with its words, and the seconds of silence that should follow it.
 
-    The other arguments and errors are those of `synthesize_chunk`.
+    Args:
+        part: of the plan.
+        take: of `take_of`.
+        options: of the call.
+        mel: of the checkpoint.
+        silence_seconds: what should follow the part before it, and begins this piece.
     """
-    own = replace(options, speed=options.speed * part.rate)
-    take = synthesize_chunk(
-        config, model, vocoder, part.token_ids, voice, own, index, part.inner_pauses
-    )
-    times = [part.before_seconds + t for t in take.token_seconds(config.mel)]  # (L + 1,)
+    before = silence_seconds + part.before_seconds
+    silence = torch.zeros(round(before * mel.sample_rate))
+    start = len(silence) / mel.sample_rate
+    times = [start + t for t in take.token_seconds(mel)]  # (L + 1,)
     phonemes = tuple(Phoneme(s.text, times[s.start], times[s.end]) for s in part.phoneme_spans())
     words = tuple(Word(s.text, times[s.start], times[s.end]) for s in part.word_spans())
-
-    if last and not part.always_pause:
-        pause = 0.0
-    elif part.exact_pause:
+    pause = part.pause_seconds / options.speed
+    if part.exact_pause:
         pause = max(0.0, part.pause_seconds - (times[-1] - phonemes[-1].end_seconds))
-    else:
-        pause = part.pause_seconds / options.speed
-    rate = config.mel.sample_rate
-    silences = [torch.zeros(round(seconds * rate)) for seconds in (part.before_seconds, pause)]
-    waveform = torch.cat((silences[0], take.waveform, silences[1]))
+    samples = torch.cat((silence, take.waveform)).numpy()
     text = " ".join(word.text for word in words)
-    return Speech(waveform.numpy(), rate, options.seed, text, words, phonemes)
+    return Speech(samples, mel.sample_rate, options.seed, text, words, phonemes), pause
 
 
 def set_pauses(

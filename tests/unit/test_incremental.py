@@ -1,12 +1,12 @@
 """Text in parts gives the plan of the whole text, and gives it early."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from stepflow_tts.errors import TextError
-from stepflow_tts.text.incremental import LOOKAHEAD, plan_parts
+from stepflow_tts.text.incremental import LOOKAHEAD, Planner
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.split import Chunk, split
 
@@ -33,6 +33,13 @@ def plan(text: str, first: bool) -> list[tuple[str, float]]:
     return [(c.text, c.pause_seconds) for c in chunks(text, first)]
 
 
+def plan_parts(parts: Iterable[str]) -> Iterator[tuple[str, float]]:
+    planner = Planner(chunks, plan)
+    for part in parts:
+        yield from planner.feed(part)
+    yield from planner.finish()
+
+
 def cut(text: str, rng: random.Random) -> Iterator[str]:
     place = 0
     while place < len(text):
@@ -45,9 +52,9 @@ def cut(text: str, rng: random.Random) -> Iterator[str]:
 def test_parts_give_the_plan_of_the_whole(text: str) -> None:
     whole = plan(text, True)
     for seed in range(8):
-        assert list(plan_parts(cut(text, random.Random(seed)), chunks, plan)) == whole
-    assert list(plan_parts(text, chunks, plan)) == whole  # character by character
-    assert list(plan_parts([text], chunks, plan)) == whole
+        assert list(plan_parts(cut(text, random.Random(seed)))) == whole
+    assert list(plan_parts(text)) == whole  # character by character
+    assert list(plan_parts([text])) == whole
 
 
 def test_sentences_in_any_order_give_the_plan_of_the_whole() -> None:
@@ -58,7 +65,7 @@ def test_sentences_in_any_order_give_the_plan_of_the_whole() -> None:
             s + rng.choice((". ", "! ", "? ", "... ", "\n", "\n\n", ", "))
             for s in rng.choices(sentences, k=8)
         )
-        assert list(plan_parts(cut(text, rng), chunks, plan)) == plan(text, True), text
+        assert list(plan_parts(cut(text, rng))) == plan(text, True), text
 
 
 def test_the_first_sentence_comes_before_the_second_is_over() -> None:
@@ -71,7 +78,7 @@ def test_the_first_sentence_comes_before_the_second_is_over() -> None:
             taken += 1
             yield character
 
-    assert next(plan_parts(parts(), chunks, plan))[0] == text[:27]
+    assert next(plan_parts(parts()))[0] == text[:27]
     assert taken <= 28 + LOOKAHEAD + 1
 
 
@@ -81,7 +88,7 @@ def test_a_finished_line_comes_with_the_next_one() -> None:
         yield "\nN"
         raise ConnectionError
 
-    found = plan_parts(parts(), chunks, plan)
+    found = plan_parts(parts())
     assert next(found) == ("A line without a mark.", 0.7)
     with pytest.raises(ConnectionError):
         next(found)
@@ -90,9 +97,9 @@ def test_a_finished_line_comes_with_the_next_one() -> None:
 @pytest.mark.parametrize("parts", [[], [""], ["\n", "  "], ["...", "!"]])
 def test_nothing_to_speak_is_refused(parts: list[str]) -> None:
     with pytest.raises(TextError):
-        list(plan_parts(parts, chunks, plan))
+        list(plan_parts(parts))
 
 
 def test_parts_that_are_no_text_are_refused() -> None:
     with pytest.raises(TextError, match="bytes"):
-        list(plan_parts([b"x"], chunks, plan))  # type: ignore[list-item]
+        list(plan_parts([b"x"]))  # type: ignore[list-item]

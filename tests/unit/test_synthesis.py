@@ -13,13 +13,16 @@ from stepflow_tts.models.conditioning import StepIndex
 from stepflow_tts.options import Options
 from stepflow_tts.synthesis import (
     check_is_speech,
+    draft_part,
     draw_noise,
     fade_ends,
+    flow_of,
     limit,
     minimum_frames,
     sample,
-    synthesize_chunk,
+    take_of,
 )
+from stepflow_tts.text.plan import Part
 
 RATE = 24_000
 OPTIONS = Options(num_steps=1, cfg_strength=0.0, speed=1.0, seed=0)
@@ -96,11 +99,32 @@ def test_a_teacher_is_asked_at_the_flow_times(teacher_folder: Path) -> None:
 def chunk_of(checkpoint: Checkpoint, **changes: object) -> torch.Tensor:
     model = checkpoint.model
     voice = model.encode_voice(draw_noise(60, 100, 1, 0))
-    tokens = [0, *range(30, 50), 1]
+    part = Part([0, *range(30, 50), 1], "a" * 20, "en-us", (), 0.0)
     options = replace(OPTIONS, **changes)
-    return synthesize_chunk(
-        checkpoint.config, model, checkpoint.vocoder, tokens, voice, options, index=0
-    ).waveform
+    draft = draft_part(checkpoint.config, model, part, voice, options, index=0)
+    (x,) = flow_of(model, [draft], voice, options)
+    return take_of(checkpoint.config, checkpoint.vocoder, draft, x, index=0).waveform
+
+
+def test_drafts_together_become_what_they_become_alone(checkpoint: Checkpoint) -> None:
+    model = checkpoint.model
+    voice = model.encode_voice(draw_noise(60, 100, 1, 0))
+    drafts = [
+        draft_part(
+            checkpoint.config,
+            model,
+            Part([0, *range(30, 30 + n), 1], "a" * n, "en-us", (), 0.0),
+            voice,
+            OPTIONS,
+            index=n,
+        )
+        for n in (20, 3, 11)
+    ]
+    together = flow_of(model, drafts, voice, OPTIONS)
+    assert len({x.shape for x in together}) == 3
+    for draft, x in zip(drafts, together, strict=True):
+        (alone,) = flow_of(model, [draft], voice, OPTIONS)
+        torch.testing.assert_close(x, alone, rtol=0, atol=1e-4)
 
 
 def test_without_noise_the_seed_is_not_heard(checkpoint: Checkpoint) -> None:

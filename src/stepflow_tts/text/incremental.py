@@ -1,8 +1,8 @@
 """Text that arrives in parts, such as from a language model: what of it can be spoken already."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from stepflow_tts.errors import TextError
 from stepflow_tts.text.split import SHORTEST, Chunk
@@ -20,36 +20,56 @@ _BRACKETS = (("(", ")"), ("[", "]"), ("<", ">"))
 PlanT = TypeVar("PlanT")
 
 
-def plan_parts(
-    parts: Iterable[str],
-    chunks: Callable[[str, bool], Sequence[Chunk]],
-    plan: Callable[[str, bool], Sequence[PlanT]],
-) -> Iterator[PlanT]:
-    """The plan of all parts joined, each item as soon as no later part can change it.
+class Planner(Generic[PlanT]):
+    """The plan of a text that comes in parts, each item as soon as no later part can change it."""
 
-    Args:
-        parts: of a text, cut anywhere.
-        chunks: the chunks of a text; the flag tells whether it starts the whole text.
-        plan: what each chunk becomes, one item a chunk; the same flag.
+    def __init__(
+        self,
+        chunks: Callable[[str, bool], Sequence[Chunk]],
+        plan: Callable[[str, bool], Sequence[PlanT]],
+    ) -> None:
+        """Start with nothing.
 
-    Raises:
-        TextError: `parts` held something else than text, or nothing to speak.
-    """
-    text, first, done = "", True, 0
-    for part in parts:
+        Args:
+            chunks: the chunks of a text; the flag tells whether it starts the whole text.
+            plan: what each chunk becomes, one item a chunk; the same flag.
+        """
+        self._chunks, self._plan = chunks, plan
+        self._text, self._first, self._done = "", True, 0
+
+    def feed(self, part: str) -> list[PlanT]:
+        """What the next part of the text settles; parts may be cut anywhere.
+
+        Raises:
+            TextError: it is no text, or cannot be spoken.
+        """
         if not isinstance(part, str):
             raise TextError(f"A part of the text is a {type(part).__name__}; it must be a string.")
-        text += part
-        lines = [found.end() for found in _LINE_END.finditer(text)]
-        if lines and _speaks(text[: lines[-1]]):  # all before the last line break is over
-            yield from plan(text, first)[done : len(chunks(text[: lines[-1]], first))]
-            text, first, done = text[lines[-1] :], False, 0
-        settled = _settled(text, chunks, first)
-        if settled > done:
-            yield from plan(text, first)[done:settled]
-            done = settled
-    if first or _speaks(text):
-        yield from plan(text, first)[done:]
+        self._text += part
+        found: list[PlanT] = []
+        lines = [line.end() for line in _LINE_END.finditer(self._text)]
+        if lines and _speaks(self._text[: lines[-1]]):  # all before the last line break is over
+            found += self._upto(len(self._chunks(self._text[: lines[-1]], self._first)))
+            self._text, self._first, self._done = self._text[lines[-1] :], False, 0
+        return found + self._upto(_settled(self._text, self._chunks, self._first))
+
+    def finish(self) -> list[PlanT]:
+        """The rest, when there are no more parts.
+
+        Raises:
+            TextError: there was nothing to speak in any of them.
+        """
+        if self._first or _speaks(self._text):
+            return list(self._plan(self._text, self._first)[self._done :])
+        return []
+
+    def _upto(self, count: int) -> list[PlanT]:
+        """The items of the present text that are new among the first `count`."""
+        if count <= self._done:
+            return []
+        found = list(self._plan(self._text, self._first)[self._done : count])
+        self._done = count
+        return found
 
 
 def _settled(text: str, chunks: Callable[[str, bool], Sequence[Chunk]], first: bool) -> int:
