@@ -1,4 +1,4 @@
-"""One sentence in the default voice: python examples/quickstart.py"""
+"""One sentence in the default voice, into quickstart.wav: python examples/quickstart.py"""
 
 from stepflow_tts import StepFlowTTS
 

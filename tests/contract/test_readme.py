@@ -1,12 +1,10 @@
-"""What the documentation shows works: README, docstrings, examples."""
+"""What the documentation shows works: README, docstrings."""
 
 import doctest
 import importlib
 import pkgutil
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -76,31 +74,3 @@ def test_readme_links_are_not_broken() -> None:
 def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
-
-
-@pytest.mark.parametrize(
-    ("script", "arguments", "written"),
-    [
-        ("quickstart", [], ["quickstart.wav"]),
-        ("clone_voice", ["me.wav"], ["cloned.safetensors", "cloned_1.wav", "cloned_2.wav"]),
-        ("long_text", ["lines.txt", "long.mp3"], ["long.mp3"]),
-        ("batch", ["lines.txt", "lines"], ["lines/0001.wav", "lines/0003.wav"]),
-    ],
-)
-def test_examples_run(
-    desk: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    script: str,
-    arguments: list[str],
-    written: list[str],
-) -> None:
-    (desk / "lines.txt").write_text("The first line.\n\nThe third line.\n", encoding="utf-8")
-    path = ROOT / "examples" / f"{script}.py"
-    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-    runpy.run_path(str(path), run_name="__main__")
-    assert [name for name in written if not (desk / name).stat().st_size] == []
-
-
-def test_every_example_is_tested() -> None:
-    tested = {"quickstart", "clone_voice", "long_text", "batch"}
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
