@@ -98,13 +98,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
     prepare = commands.add_parser("prepare", help="read recordings for training", parents=[common])
-    prepare.add_argument("manifests", type=Path, nargs="+", metavar="manifest.jsonl")
+    prepare.add_argument(
+        "recordings",
+        type=Path,
+        nargs="+",
+        help="manifest.jsonl, folders laid out as LJSpeech, LibriTTS or Emilia, shards",
+    )
     prepare.add_argument("--folder", type=Path, required=True, help="to be created")
     prepare.add_argument("--variants", type=int, default=0, help="new speakers per synthetic one")
     prepare.add_argument("--seed", type=int, default=0)
     prepare.set_defaults(run=_prepare)
     align = commands.add_parser("align", help="find recordings' durations", parents=[common])
     align.add_argument("folder", type=Path, help="made by prepare")
+    align.add_argument("--aligner", type=Path, help="a trained one, instead of one to be trained")
     align.set_defaults(run=_align)
     for command in (train, prepare, align):
         command.set_defaults(log_level=logging.INFO)
@@ -160,7 +166,7 @@ def _say(args: argparse.Namespace) -> None:
         language=args.language,
         markup=args.markup,
     )
-    speech = _gather(pieces, text, args.markup)
+    speech = _gather(pieces, text, args.markup, args.output)
     seconds = time.perf_counter() - start
     if args.output == "-":
         sys.stdout.buffer.write(speech.to_bytes("wav"))
@@ -191,21 +197,30 @@ def _check_output(output: str) -> None:
         raise OptionError(f"Cannot write {output!r}: there is no such folder. Create it first.")
 
 
-def _gather(pieces: "Iterator[Speech]", text: str, markup: str) -> "Speech":
-    """All pieces joined; long texts tell every few seconds how far they are."""
+def _gather(pieces: "Iterator[Speech]", text: str, markup: str, output: str) -> "Speech":
+    """All pieces joined; long texts tell every few seconds how far they are.
+
+    What has been spoken when the user interrupts is kept beside the output, as NAME.partial.wav.
+    """
     from stepflow_tts.speech import Speech
     from stepflow_tts.text.split import split
 
     done: list[Speech] = []
     total = len(split(text)) if markup == "plain" else 0  # of markup only the end tells
     told = time.monotonic()
-    for piece in pieces:
-        done.append(piece)
-        if (not total or len(done) < total) and time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
-            spoken = sum(p.duration_seconds for p in done)
-            count = f"{len(done)} of {total}" if total else f"{len(done)}"
-            print(f"{count} chunks, {spoken:.0f} s of speech", file=sys.stderr)
+    try:
+        for piece in pieces:
+            done.append(piece)
+            if (not total or len(done) < total) and time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                spoken = sum(p.duration_seconds for p in done)
+                count = f"{len(done)} of {total}" if total else f"{len(done)}"
+                print(f"{count} chunks, {spoken:.0f} s of speech", file=sys.stderr)
+    except KeyboardInterrupt:
+        if done and output != "-":
+            kept = Speech.join(done).save(Path(output).with_suffix(".partial.wav"))
+            print(f"{kept}: what was spoken so far", file=sys.stderr)
+        raise
     return Speech.join(done, text)
 
 
@@ -284,7 +299,7 @@ def _prepare(args: argparse.Namespace) -> None:
     """Recordings to memory-mapped mels, audio and tokens."""
     from stepflow_tts.training.prepare import prepare
 
-    counts = prepare(args.manifests, args.folder, variants=args.variants, seed=args.seed)
+    counts = prepare(args.recordings, args.folder, variants=args.variants, seed=args.seed)
     for reason, count in counts.items():
         print(f"{reason}: {count}")
 
@@ -293,8 +308,10 @@ def _align(args: argparse.Namespace) -> None:
     """Durations for the recordings in a prepared folder."""
     from stepflow_tts.training.align import align
 
-    report = align(args.folder)
+    report = align(args.folder, aligner=args.aligner)
     for name, c in (("clean", report.check), ("degraded", report.degraded)):
+        if c is None:
+            continue
         print(
             f"{name}: {c.within_30_ms:.1%} of {c.num_boundaries} boundaries within 30 ms, "
             f"median {c.median_ms:.0f} ms"

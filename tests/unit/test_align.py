@@ -34,7 +34,7 @@ from stepflow_tts.training.aligner_training import (
     trained_aligner,
 )
 from stepflow_tts.training.forced_alignment import Score, lay
-from stepflow_tts.training.prepare import Utterance, read_utterances, write_utterances
+from stepflow_tts.training.utterances import Utterance, read_utterances, write_utterances
 
 TOKENIZER = Tokenizer()
 SYMBOLS = TOKENIZER.symbols
@@ -322,6 +322,23 @@ def test_no_known_durations(folder):
     write_utterances(folder, utterances)
     with pytest.raises(InputError, match="0 utterances with known durations"):
         align(folder)
+
+
+def test_a_trained_aligner_serves_recordings_alone(folder, tmp_path):
+    """Half precision is enough; there is nothing to check it with."""
+    half = {k: v.half() for k, v in perfect_aligner().state_dict().items()}
+    trained = tmp_path / "trained.safetensors"
+    save_file(half, trained, {"symbols": json.dumps(SYMBOLS)})
+    (folder / ALIGNER_FILE).unlink()
+    expected = [9, *(0 if s in "ˈˌː" else 3 if s == " " else 7 for s in "ðə mˈæn"), 9]
+    write_utterances(folder, read_utterances(folder)[12:])
+    report = align(folder, aligner=trained)
+    assert (report.check, report.degraded, report.num_aligned) == (None, None, 2)
+    first = read_utterances(folder)[0]
+    assert first.durations[: len(expected) - 1] == expected[:-1]
+    assert (folder / ALIGNER_FILE).read_bytes() == trained.read_bytes()
+    with pytest.raises(InputError, match=r"no aligner .*none\.safetensors"):
+        align(folder, aligner=tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stepflow_tts.errors import InputError
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.training.data import Batch, Corpus, DataConfig, Item, cut_at_pauses
 from stepflow_tts.training.degrade import degrade
-from stepflow_tts.training.prepare import Utterance, write_utterances
+from stepflow_tts.training.utterances import Utterance, write_utterances
 
 FLOW = FlowConfig(mean=-2.0, std=2.0)
 CLEAN = DataConfig(batch_seconds=6.0, degrade_probability=0.0)

@@ -15,13 +15,11 @@ from stepflow_tts.audio.mel import log_mel
 from stepflow_tts.config import MelConfig
 from stepflow_tts.errors import InputError, OptionError
 from stepflow_tts.text.tokenizer import Tokenizer
-from stepflow_tts.training.prepare import (
+from stepflow_tts.training.prepare import frames_of, is_held_out, prepare, split_by_utterance
+from stepflow_tts.training.utterances import (
     Utterance,
-    frames_of,
-    is_held_out,
     open_audio,
     open_mels,
-    prepare,
     read_utterances,
     write_utterances,
 )
@@ -275,3 +273,25 @@ def test_the_list_can_be_replaced_and_a_wrong_folder_is_named(make: Make, tmp_pa
     assert left_in(tmp_path / "out") == ["audio.i16", "mels.f16", "utterances.jsonl"]
     with pytest.raises(InputError, match=r"no utterances\.jsonl"):
         read_utterances(tmp_path / "speech")
+
+
+def test_texts_with_unknown_words_are_dropped_and_counted(make: Make, tmp_path: Path) -> None:
+    manifest = make({"text": "His <unk> left."}, {"text": "Mine <UNK>"}, {"text_kind": "none"}, {})
+    counts = prepare([manifest], tmp_path / "out")
+    assert counts == {
+        "written": 4,
+        "written without durations to come: unknown words": 2,
+        "written without durations to come: no text": 1,
+    }
+    reasons = [u.dropped for u in read_utterances(tmp_path / "out")]
+    assert reasons == ["unknown words", "unknown words", "no text", None]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_one_voice_is_split_by_utterance(make: Make, tmp_path: Path, held: bool) -> None:
+    name = next(n for n in (f"voice {i}" for i in range(200)) if is_held_out(n) is held)
+    manifest = make(*({"speaker": name, "seconds": 0.3} for _ in range(20)))
+    prepare([manifest], tmp_path / "out")
+    assert [u.split for u in read_utterances(tmp_path / "out")] == ["train"] * 18 + ["held_out"] * 2
+    few = read_utterances(tmp_path / "out")[:19]
+    assert split_by_utterance(few) == few

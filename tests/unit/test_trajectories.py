@@ -17,7 +17,6 @@ from stepflow_tts.flow import guide
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS, Tokenizer
 from stepflow_tts.training.data import Batch, Corpus, DataConfig
-from stepflow_tts.training.prepare import Utterance, write_utterances
 from stepflow_tts.training.trajectories import TrajectoryConfig, make_trajectories, solve
 from stepflow_tts.training.trajectory_data import (
     Trajectories,
@@ -25,6 +24,7 @@ from stepflow_tts.training.trajectory_data import (
     noise_of,
     read_trajectories,
 )
+from stepflow_tts.training.utterances import Utterance, write_utterances
 
 M = 100
 CONFIG = TrajectoryConfig(hours=4 / 3600, num_steps=4, noise_scale=0.8)  # 375 frames

@@ -7,6 +7,7 @@ classifier is kept in the folder, and utterances that have durations or a reason
 
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,12 @@ from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.training.aligner_data import Labelled, settle_silence
 from stepflow_tts.training.aligner_model import Aligner, can_pause
-from stepflow_tts.training.aligner_training import BoundaryCheck, check_boundaries, trained_aligner
+from stepflow_tts.training.aligner_training import (
+    ALIGNER_FILE,
+    BoundaryCheck,
+    check_boundaries,
+    trained_aligner,
+)
 from stepflow_tts.training.forced_alignment import (
     Alignment,
     FloatArray,
@@ -27,7 +33,7 @@ from stepflow_tts.training.forced_alignment import (
     lay,
     share_pauses,
 )
-from stepflow_tts.training.prepare import (
+from stepflow_tts.training.utterances import (
     Utterance,
     open_mels,
     read_utterances,
@@ -61,34 +67,41 @@ class AlignConfig:
 class AlignReport:
     """What `align` did."""
 
-    check: BoundaryCheck  # on clean synthetic speech
-    degraded: BoundaryCheck  # the same speech with noise, reverberation, another colour
+    check: BoundaryCheck | None  # on clean synthetic speech; None where there is none
+    degraded: BoundaryCheck | None  # the same speech with noise, reverberation, another colour
     num_aligned: int
     dropped: dict[str, int] = field(default_factory=dict)  # by reason
 
 
-def align(folder: Path, config: AlignConfig | None = None) -> AlignReport:
+def align(
+    folder: Path, config: AlignConfig | None = None, *, aligner: Path | None = None
+) -> AlignReport:
     """Give every recording in a prepared folder its durations, or the reason why it has none.
 
     Args:
         folder: made by `prepare`, with utterances that have durations and others that have none.
         config: training and thresholds.
+        aligner: a trained one, for folders without known durations; None = the folder's own.
 
     Raises:
-        InputError: there are no known durations to learn from, or the aligner that came of them
-            places too few boundaries right.
+        InputError: there is no aligner and there are no known durations to learn from, or the
+            aligner places too few boundaries right.
+        CheckpointFormatError: the aligner's file is damaged or knows other symbols.
     """
     config = config or AlignConfig()
+    if aligner is not None:
+        _adopt(aligner, folder)
     settle(folder)
     utterances = read_utterances(folder)
     mels, tokenizer = open_mels(folder, MelConfig()), Tokenizer()
     aligned_before = _aligned_ids(folder)
     known = [u for u in utterances if _is_known(u, aligned_before)]
     train_set, held_back = _split(known, config)
-    if not train_set or not held_back:
+    if aligner is None and not (train_set and held_back):
         raise InputError(
             f"{folder} has {len(known)} utterances with known durations; the aligner learns from "
-            "at least a few hundred. Prepare it together with synthetic speech that has durations."
+            "at least a few hundred. Prepare it together with synthetic speech that has durations, "
+            "or name a trained one: --aligner checkpoints/aligner.safetensors"
         )
     checked = [_labelled(u, mels) for u in held_back]
     model = trained_aligner(
@@ -99,15 +112,25 @@ def align(folder: Path, config: AlignConfig | None = None) -> AlignReport:
         num_updates=config.num_updates,
         seed=config.seed,
     )
-    check = check_boundaries(model, checked, tokenizer)
-    degraded = check_boundaries(model, checked, tokenizer, degrade_seed=config.seed + 1)
-    _judge(check, degraded, config)
+    check = degraded = None
+    if checked:
+        check = check_boundaries(model, checked, tokenizer)
+        degraded = check_boundaries(model, checked, tokenizer, degrade_seed=config.seed + 1)
+        _judge(check, degraded, config)
     results = _align_all(folder, utterances, mels, model, config)
     known_ids = {u.id for u in known}
     kept = sum(1 for r in results if r.durations and r.id not in known_ids and not r.dropped)
     dropped = dict(Counter(r.dropped for r in results if r.dropped))
     logger.info("aligned %d recordings; dropped %s", kept, dropped or "none")
     return AlignReport(check, degraded, kept, dropped)
+
+
+def _adopt(aligner: Path, folder: Path) -> None:
+    """Copy an aligner into the prepared folder that is to use it."""
+    if not aligner.is_file():
+        raise InputError(f"There is no aligner {aligner}. Name a file aligner.safetensors.")
+    read_utterances(folder)  # a folder that was not prepared is told before anything is written
+    shutil.copyfile(aligner, folder / ALIGNER_FILE)
 
 
 def settle(folder: Path) -> int:

@@ -19,7 +19,7 @@ from stepflow_tts.errors import InputError
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.aligner_model import can_pause
 from stepflow_tts.training.degrade import degrade
-from stepflow_tts.training.prepare import Utterance, open_mels, read_utterances
+from stepflow_tts.training.utterances import Utterance, open_mels, read_utterances
 
 LONGEST_SECONDS = 12.0  # longer utterances are cut at pauses
 SHORTEST_FRAMES = 40  # 0.43 s

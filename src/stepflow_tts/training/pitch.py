@@ -21,7 +21,7 @@ from stepflow_tts.models.source import (
     carry,
     integrate,
 )
-from stepflow_tts.training.prepare import open_audio, read_utterances
+from stepflow_tts.training.utterances import open_audio, read_utterances
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -1,12 +1,10 @@
-"""A manifest of recordings to memory-mapped mels, audio, tokens and durations.
+"""Recordings to memory-mapped mels, audio, tokens and durations.
 
-A manifest is JSON lines with `audio` (a path beside the manifest), `speaker` and `text`, and where
+They come from a manifest, or from one of the other `layouts`. A manifest is JSON lines with `audio` (a path beside the manifest), `speaker` and `text`, and where
 known `id`, `accent` (en-us | en-gb), `phonemes`, `durations_ms` (of each phoneme character), `pad_ms`
-(silence before and after), `source_sample_rate`, `text_kind`. Prepared folders hold:
+(silence before and after), `source_sample_rate`, `text_kind`.
 
-    utterances.jsonl   one `Utterance` a line
-    mels.f16           (frames, M) float16, log-mel in nats, floor 1e-7
-    audio.i16          (samples,) int16, 24 kHz, active speech at -26 dBFS
+What is not finished yet lies in FOLDER.partial, with a progress.json after its first whole source.
 """
 
 import dataclasses
@@ -17,7 +15,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,34 +28,26 @@ from stepflow_tts.audio.io import load_audio
 from stepflow_tts.audio.mel import log_mel
 from stepflow_tts.config import MelConfig
 from stepflow_tts.errors import InputError, OptionError
+from stepflow_tts.files import write_atomic
 from stepflow_tts.text.tokenizer import Tokenizer
+from stepflow_tts.training.layouts import Recording, Source, find_sources
+from stepflow_tts.training.utterances import (
+    AUDIO_FILE,
+    LINES_FILE,
+    MELS_FILE,
+    Utterance,
+    read_utterances,
+    to_line,
+    write_utterances,
+)
 
 logger = logging.getLogger(__name__)
 
 OUTER_SILENCE_MS = 100.0  # what begin and end tokens carry at most
 HELD_OUT_PERCENT = 3  # of the speakers
 NO_TEXT = ("partial", "none")  # kinds of text that cannot be aligned
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One line of a prepared folder."""
-
-    id: str
-    corpus: str  # the name of the folder that its manifest lies in
-    speaker: str
-    text: str
-    language: str
-    source_sample_rate: float  # nothing above half of it is in the sound
-    start_frame: int
-    num_frames: int
-    start_sample: int
-    num_samples: int
-    phonemes: str | None
-    token_ids: list[int] | None
-    durations: list[int] | None  # frames of every token; they sum to num_frames
-    split: str  # train | held_out, by speaker
-    dropped: str | None = None  # why it is not used, if it is not
+FEWEST_TO_SPLIT = 20  # utterances of too few speakers to keep one of these back
+PROGRESS_FILE = "progress.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +62,31 @@ class Clip:
     token_ms: list[float] | None  # begin, every phoneme, end
 
 
-def prepare(
-    manifests: list[Path], folder: Path, *, variants: int = 0, seed: int = 0
-) -> dict[str, int]:
+@dataclass(slots=True)
+class Progress:
+    """What a folder that is being written holds whole."""
+
+    variants: int
+    seed: int
+    sources: list[str] = field(default_factory=list)
+    line_bytes: int = 0
+    frames: int = 0
+    samples: int = 0
+    splits: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: {"written": 0})
+
+    def count(self, reason: str) -> None:
+        """One more of these."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+def prepare(paths: list[Path], folder: Path, *, variants: int = 0, seed: int = 0) -> dict[str, int]:
     """Counts of what was written and what was left out, by reason.
 
+    After a failure the sources that were whole are kept, and the same call goes on behind them.
+
     Args:
-        manifests: manifest.jsonl files.
+        paths: manifests, folders or shards, as `layouts` knows them.
         folder: where the prepared data goes; it must not exist yet.
         variants: new speakers made of every utterance with known durations, by playing it at a rate
             of 0.87 to 1.15 that is fixed for the speaker.
@@ -86,122 +94,125 @@ def prepare(
 
     Raises:
         OptionError: the folder exists.
-        InputError: a manifest cannot be read, or none of its audio can.
+        InputError: a source cannot be read, or none of its audio can.
+        OSError: the disk is full.
     """
     if folder.exists():
         raise OptionError(f"{folder} exists already. Name a new folder, or remove it first.")
+    sources = [source for path in paths for source in find_sources(path)]
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    progress = _resume(partial, sources, Progress(variants, seed))
     try:
-        counts = _write(manifests, partial, variants, seed)
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        for source in sources[len(progress.sources) :]:
+            _write(source, partial, progress)
+            progress.sources.append(str(source.path))
+            write_atomic(partial / PROGRESS_FILE, json.dumps(dataclasses.asdict(progress)).encode())
+        if not progress.counts["written"]:
+            names = ", ".join(map(str, paths))
+            raise InputError(f"None of the utterances in {names} can be read.")
+    except BaseException as error:
+        if progress.sources and progress.counts["written"]:
+            logger.warning(
+                "%d of %d sources are whole and kept in %s; the same command goes on behind them",
+                len(progress.sources),
+                len(sources),
+                partial,
+            )
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror}, while writing {partial}") from error
         raise
-    return counts
+    if len(progress.splits) < 2:
+        write_utterances(partial, split_by_utterance(read_utterances(partial)))
+    (partial / PROGRESS_FILE).unlink()
+    os.replace(partial, folder)
+    return progress.counts
 
 
-def _write(manifests: list[Path], partial: Path, variants: int, seed: int) -> dict[str, int]:
-    """The three files of a prepared folder, and the counts."""
-    counts: dict[str, int] = {"written": 0}
+def _resume(partial: Path, sources: list[Source], new: Progress) -> Progress:
+    """How far an earlier call for the same sources came; an empty folder where there was none."""
+    try:
+        found = Progress(**json.loads((partial / PROGRESS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found = new
+    names = [str(source.path) for source in sources]
+    same = (found.variants, found.seed) == (new.variants, new.seed)
+    if not found.sources or not same or names[: len(found.sources)] != found.sources:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        return new
+    logger.info("%d of %d sources are done", len(found.sources), len(sources))
+    os.truncate(partial / LINES_FILE, found.line_bytes)
+    os.truncate(partial / MELS_FILE, 2 * MelConfig().n_mels * found.frames)
+    os.truncate(partial / AUDIO_FILE, 2 * found.samples)
+    return found
+
+
+def _write(source: Source, partial: Path, progress: Progress) -> None:
+    """Add the utterances of a source to the three files of a prepared folder."""
     mel, tokenizer = MelConfig(), Tokenizer()
-    frames = samples = 0
     with (
-        open(partial / "utterances.jsonl", "w", encoding="utf-8") as lines,
-        open(partial / "mels.f16", "wb") as mels,
-        open(partial / "audio.i16", "wb") as audio,
+        open(partial / LINES_FILE, "ab") as lines,
+        open(partial / MELS_FILE, "ab") as mels,
+        open(partial / AUDIO_FILE, "ab") as audio,
     ):
-        for manifest in manifests:
-            for clip in _clips(manifest, variants, seed, counts):
-                features = log_mel(clip.waveform[None], mel)[0]  # (T, M)
-                u = _utterance(clip, len(features), frames, samples, tokenizer, mel)
-                lines.write(json.dumps(dataclasses.asdict(u), ensure_ascii=False) + "\n")
-                mels.write(features.to(torch.float16).numpy().tobytes())
-                audio.write((clip.waveform * 32767).round().to(torch.int16).numpy().tobytes())
-                frames, samples = frames + u.num_frames, samples + u.num_samples
-                counts["written"] += 1
-                if counts["written"] % 500 == 0:
-                    logger.info("%d utterances, %.2f h", counts["written"], samples / 86.4e6)
-    if not counts["written"]:
-        raise InputError(f"None of the utterances in {', '.join(map(str, manifests))} can be read.")
-    return counts
+        for clip in _clips(source, progress):
+            features = log_mel(clip.waveform[None], mel)[0]  # (T, M)
+            u = _utterance(clip, len(features), progress.frames, progress.samples, tokenizer, mel)
+            lines.write(to_line(u))
+            mels.write(features.to(torch.float16).numpy().tobytes())
+            audio.write((clip.waveform * 32767).round().to(torch.int16).numpy().tobytes())
+            progress.frames += u.num_frames
+            progress.samples += u.num_samples
+            progress.count("written")
+            if u.dropped is not None:
+                progress.count(f"written without durations to come: {u.dropped}")
+            if u.split not in progress.splits:
+                progress.splits.append(u.split)
+            if progress.counts["written"] % 500 == 0:
+                hours = progress.samples / mel.sample_rate / 3600
+                logger.info("%d utterances, %.2f h", progress.counts["written"], hours)
+        lines.flush()
+        progress.line_bytes = lines.tell()
 
 
-def read_utterances(folder: Path) -> list[Utterance]:
-    """Every utterance of a prepared folder, those that were dropped too.
-
-    Raises:
-        InputError: the folder was not made by `prepare`.
-    """
-    path = folder / "utterances.jsonl"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no utterances.jsonl. Make it with: stepflow-tts prepare")
-    with open(path, encoding="utf-8") as lines:
-        return [Utterance(**json.loads(line)) for line in lines]
+def split_by_utterance(utterances: list[Utterance]) -> list[Utterance]:
+    """The last 3 % kept back, at least two; for corpora without a speaker on one of the sides."""
+    if len(utterances) < FEWEST_TO_SPLIT:
+        return utterances
+    first = len(utterances) - max(2, len(utterances) * HELD_OUT_PERCENT // 100)
+    return [
+        dataclasses.replace(u, split="train" if i < first else "held_out")
+        for i, u in enumerate(utterances)
+    ]
 
 
-def write_utterances(folder: Path, utterances: list[Utterance]) -> None:
-    """Replace the list of a prepared folder in one move."""
-    partial = folder / "utterances.jsonl.partial"
-    with open(partial, "w", encoding="utf-8") as lines:
-        for u in utterances:
-            lines.write(json.dumps(dataclasses.asdict(u), ensure_ascii=False) + "\n")
-    os.replace(partial, folder / "utterances.jsonl")
-
-
-def open_mels(folder: Path, config: MelConfig) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """(frames, M) float16 log-mels of a prepared folder, memory-mapped and read-only."""
-    return np.memmap(folder / "mels.f16", np.float16, "r").reshape(-1, config.n_mels)
-
-
-def open_audio(folder: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """(samples,) int16 audio of a prepared folder, memory-mapped and read-only."""
-    return np.memmap(folder / "audio.i16", np.int16, "r")
-
-
-def _clips(manifest: Path, variants: int, seed: int, counts: dict[str, int]) -> Iterator[Clip]:
-    """Every usable utterance of a manifest, and its variants; the others are counted by reason."""
-    for entry in _entries(manifest):
+def _clips(source: Source, progress: Progress) -> Iterator[Clip]:
+    """Every usable utterance of a source, and its variants; the others are counted by reason."""
+    for recording in source.read(source.path):
+        fields = recording.fields
+        if fields.get("language", "en") != "en":
+            progress.count(f"language {fields['language']}")
+            continue
         try:
-            clip = _clip(manifest.resolve().parent, entry)
+            clip = _clip(recording, source.corpus)
         except InputError as error:
-            logger.warning("%s is left out: %s", entry["audio"], error)
-            counts["unreadable"] = counts.get("unreadable", 0) + 1
+            logger.warning("%s is left out: %s", fields["audio"], error)
+            progress.count("unreadable")
             continue
         yield clip
         if clip.token_ms is None:
             continue
-        for i in range(variants):
-            yield _variant(clip, random.Random(f"{seed}/{clip.speaker}/{i}").uniform(0.87, 1.15))
+        for i in range(progress.variants):
+            rng = random.Random(f"{progress.seed}/{clip.speaker}/{i}")
+            yield _variant(clip, rng.uniform(0.87, 1.15))
 
 
-def _entries(manifest: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a manifest."""
-    try:
-        # Not splitlines: JSON may hold U+2028 and its like as they are.
-        lines = manifest.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The manifest {manifest} cannot be read: {error}.") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{manifest}, line {number} is not JSON: {error}.") from error
-        if not isinstance(entry, dict):
-            raise InputError(f"{manifest}, line {number} is not a JSON object: {line[:80]}")
-        lacking = [key for key in ("audio", "speaker", "text") if key not in entry]
-        if lacking:
-            raise InputError(f"{manifest}, line {number} lacks {lacking[0]!r}.")
-        yield entry
-
-
-def _clip(base: Path, entry: dict[str, Any]) -> Clip:
+def _clip(recording: Recording, corpus: str) -> Clip:
     """The sound of an entry, mono 24 kHz, levelled, with at most 100 ms of outer silence."""
-    target_rate = MelConfig().sample_rate
-    waveform, rate = load_audio(base / entry["audio"])
+    entry, target_rate = recording.fields, MelConfig().sample_rate
+    waveform, rate = load_audio(recording.audio)
     token_ms = None
     if entry.get("durations_ms"):
         _check_durations(entry)
@@ -218,7 +229,7 @@ def _clip(base: Path, entry: dict[str, Any]) -> Clip:
     waveform = set_level(waveform, target_rate)
     if len(waveform) < target_rate // 4:
         raise InputError("less than 0.25 s of sound")
-    return Clip(entry, base.name, entry["speaker"], waveform, source_rate, token_ms)
+    return Clip(entry, corpus, entry["speaker"], waveform, source_rate, token_ms)
 
 
 def _check_durations(entry: dict[str, Any]) -> None:
@@ -286,8 +297,15 @@ def _utterance(
         token_ids=token_ids,
         durations=durations,
         split="held_out" if is_held_out(entry["speaker"]) else "train",
-        dropped="no text" if entry.get("text_kind") in NO_TEXT else None,
+        dropped=_unusable(entry),
     )
+
+
+def _unusable(entry: dict[str, Any]) -> str | None:
+    """Why an utterance cannot be aligned, as far as its text tells."""
+    if entry.get("text_kind") in NO_TEXT:
+        return "no text"
+    return "unknown words" if "<unk>" in entry["text"].lower() else None
 
 
 def frames_of(token_ms: list[float], num_frames: int, mel: MelConfig) -> list[int]:

@@ -31,7 +31,6 @@ from stepflow_tts.training.discriminators import (
 )
 from stepflow_tts.training.loop import Loss
 from stepflow_tts.training.pitch import PITCH_FILE, open_pitch, write_pitch
-from stepflow_tts.training.prepare import open_audio, read_utterances
 from stepflow_tts.training.spectral import (
     Resolution,
     magnitude,
@@ -40,6 +39,7 @@ from stepflow_tts.training.spectral import (
     phase_losses,
     stft,
 )
+from stepflow_tts.training.utterances import open_audio, read_utterances
 
 logger = logging.getLogger(__name__)
 
