@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 quoted = '$(subst ','\'',$(value $(1)))'
 
 .DELETE_ON_ERROR:
-.PHONY: help say test test-all lint format wheel clean
+.PHONY: help say test test-all lint docs format wheel clean
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ lint: $(VENV)/.installed-dev  ## run ruff, mypy and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-dev  ## build the pages of docs/ into site/; a broken reference is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 format: $(VENV)/.installed-dev  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -58,4 +61,4 @@ wheel: $(VENV)/.installed-dev  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove what was built, but not the environment
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
