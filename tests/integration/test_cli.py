@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from stepflow_tts import cli
+from stepflow_tts import Speech, StepFlowTTS, cli
 from stepflow_tts.cli import main
 
 TEXT = "Hello there, how are you?"
@@ -260,7 +260,7 @@ def test_reader_that_leaves_is_no_traceback(model: list[str]) -> None:
     assert err == ""
 
 
-def test_interrupted_is_exit_130_and_leaves_nothing(
+def test_interrupted_is_exit_130_and_leaves_no_unfinished_file(
     model: list[str], desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A shell that starts us in the background has SIGINT ignored, and then so have we.
@@ -274,4 +274,22 @@ def test_interrupted_is_exit_130_and_leaves_nothing(
         signal.signal(signal.SIGINT, before)
     assert code == 130
     assert capsys.readouterr().err.endswith("Interrupted.\n")
-    assert not list(desk.iterdir())
+    assert {path.name for path in desk.iterdir()} <= {"speech.partial.wav"}
+
+
+def test_what_was_spoken_before_an_interrupt_is_kept(
+    checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tts = StepFlowTTS.from_pretrained(checkpoint_folder)
+    spoken = list(tts.stream(f"{TEXT} And here is some more of it."))
+
+    def pieces() -> Iterator[Speech]:
+        yield from spoken
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cli._gather(pieces(), TEXT, "plain", "book.mp3")
+    samples, _ = soundfile.read("book.partial.wav", dtype="float32")
+    assert len(spoken) == 2
+    assert len(samples) == sum(len(piece.samples) for piece in spoken)
+    assert "book.partial.wav" in capsys.readouterr().err
