@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stepflow_tts.audio.mel import log_mel
-from stepflow_tts.audio.reference import MAX_CLIPS, Clips, load_reference
+from stepflow_tts.audio.reference import Clips, load_reference
 from stepflow_tts.audio.sources import snapshot
 from stepflow_tts.config import MelConfig, from_dict, to_dict
 from stepflow_tts.errors import (
@@ -212,8 +212,6 @@ class VoiceCache:
         several = isinstance(source, list | tuple)
         sources = list(source) if isinstance(source, list | tuple) else [source]
         texts = {"name": name, "language": language, "description": description}
-        if len(sources) > MAX_CLIPS:
-            return Voice.from_audio(source, sample_rate, mel=mel, **texts)  # which refuses them
         held = [snapshot(clip) for clip in sources]
         clips = [clip for clip, _ in held]
         hashes = tuple(content_hash for _, content_hash in held)

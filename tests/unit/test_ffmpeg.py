@@ -166,3 +166,5 @@ def test_without_pyav_both_ways_out_are_told(monkeypatch):
     for format in ("m4a", "aac"):
         with pytest.raises(MissingDependencyError, match=r'pip install "stepflow-tts\[av\]"'):
             Speech(noise()[0], RATE).to_bytes(format)
+        with pytest.raises(MissingDependencyError):
+            check_format(format)
