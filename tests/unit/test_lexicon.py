@@ -48,6 +48,7 @@ def test_small_letters_match_any_case_and_capitals_only_themselves() -> None:
 def test_only_whole_words_and_the_longest() -> None:
     assert found(["art"], "art party arts art's art-work art.") == ["art"] * 4
     assert found(["new", "New York", "York"], "New York, new York") == ["New York", "new", "York"]
+    assert found(["New York"], "New Yorkers of New York") == ["New York"]
     assert found(["C++", "C", ".NET"], "C++ and C and .NET") == ["C++", "C", ".NET"]
     assert found(["don't"], "don’t") == ["don’t"]
 

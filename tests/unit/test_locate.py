@@ -40,6 +40,12 @@ def test_groups_of_words(text: str, language: str, expected: list[str]) -> None:
     assert [phonemes[span.start : span.end] for span in spans] == expected
 
 
+def test_sounds_that_no_word_has_alone_belong_to_the_word_they_touch() -> None:
+    phonemes = "wˈʌnt ztˈɛn"
+    spans = word_spans([("one", "one"), ("ten", "ten")], phonemes, "en-us")
+    assert [phonemes[s.start : s.end] for s in spans] == ["wˈʌnt", "ztˈɛn"]
+
+
 def test_repeated_words_are_each_found_once() -> None:
     phonemes = phonemize("No no, no. No!", "en-us")
     spans = word_spans([(w, w) for w in ("No", "no,", "no.", "No!")], phonemes, "en-us")

@@ -96,7 +96,7 @@ def plan(
                     said,
                     PAUSE_SECONDS[pause] if seconds is None else seconds,
                     exact_pause=seconds is not None,
-                    always_pause=last and section.break_seconds is not None,
+                    always_pause=section.break_seconds is not None,
                     inner_pauses=_inner_pauses(phonemes, asked),
                     rate=section.rate,
                     before_seconds=section.before_seconds if i == 0 else 0.0,
