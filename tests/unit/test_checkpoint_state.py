@@ -1,6 +1,7 @@
 """The state of a training run: written whole, read back to the bit, refused when damaged."""
 
 import copy
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,21 @@ def test_a_crash_while_saving_leaves_the_old_state_whole(
     assert equal(other.tensors(), before)
     run.save(path, 4)  # and what the crash left behind is in nobody's way
     assert other.load(path) == 4
+    assert [p.name for p in path.parent.iterdir()] == ["state.safetensors"]
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_state_whole(saved: tuple[Path, Run]) -> None:
+    """A limit on the size of files stands for the disk."""
+    path, run = saved
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"state of update 4 could not .* the last whole one"):
+            run.save(path, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["state.safetensors"]
 
 

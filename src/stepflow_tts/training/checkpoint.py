@@ -30,14 +30,25 @@ def save_state(
     ema: nn.Module,
     optimizers: Mapping[str, HasState],
 ) -> None:
-    """Write everything that resuming needs; the file at `path` is always a whole one."""
+    """Write everything that resuming needs; the file at `path` is always a whole one.
+
+    Raises:
+        OSError: it could not be written, for example because the disk is full.
+    """
     tensors: dict[str, Tensor] = {f"ema/{k}": v for k, v in ema.state_dict().items()}
     for name, module in modules.items():
         tensors |= {f"{name}/{k}": v for k, v in module.state_dict().items()}
         tensors |= _optimizer_tensors(name, module, optimizers[name])
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
+    try:
+        save_file(tensors, partial, metadata={"step": str(step)})
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"The state of update {step} could not be written to {path}: {error}. What is there is "
+            "the last whole one: make room, and the same command goes on from it."
+        ) from error
     os.replace(partial, path)
 
 
