@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from stepflow_tts.errors import TextError
 from stepflow_tts.text.lexicon import Lexicon
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize
@@ -109,6 +110,17 @@ def test_ssml_becomes_parts() -> None:
     ]
     assert [(p.exact_pause, p.always_pause) for p in parts] == [(True, True), *[(False, False)] * 3]
     assert words_of(parts) == ["Wait", "for", "the", "WWW.", "Say", "Nguyen."]
+
+
+def test_an_hour_of_pauses_is_enough() -> None:
+    breaks = '<break time="10s"/>'
+    assert parts_of(f"<speak>{breaks * 360}a</speak>", markup="ssml")[0].before_seconds == 3600
+    with pytest.raises(TextError, match="3610 s in all; 3600 s are allowed"):
+        parts_of(f"<speak>{breaks * 360}a{breaks}</speak>", markup="ssml")
+    with pytest.raises(TextError, match="3605 s in all"):
+        parts_of("a\n" * 721, pause_seconds={"line": 5.0})
+    with pytest.raises(TextError, match="s in all"):
+        parts_of("a, b " * 730, pause_seconds={"clause": 5.0})
 
 
 def test_the_lexicon_holds_for_ssml_but_not_against_it() -> None:

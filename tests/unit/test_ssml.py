@@ -77,6 +77,12 @@ def test_marks_after_an_element_end_what_it_says() -> None:
     assert texts('"<prosody rate="slow">Slow</prosody>"') == ['Slow"']
 
 
+def test_a_mark_that_is_given_is_no_end() -> None:
+    first, second = read('<s>One</s> <sub alias="dot">.</sub> net')
+    assert (first.text, second.text) == ("One", ". net")
+    assert (second.given[0].start, second.given[0].end) == (0, 1)
+
+
 def test_given_words_keep_their_place() -> None:
     section = read('A <sub alias="World Wide Web"> W3 </sub>page <phoneme ph="ˈtom">t</phoneme>!')[
         0

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from stepflow_tts.errors import TextError
 from stepflow_tts.text.lexicon import Lexicon
 from stepflow_tts.text.locate import Span, pause_spans, phoneme_spans, word_spans
 from stepflow_tts.text.normalize import Given, Piece, pieces
@@ -14,6 +15,9 @@ from stepflow_tts.text.ssml import Section, read_ssml
 from stepflow_tts.text.tokenizer import Tokenizer, is_phone
 
 Markup = Literal["plain", "ssml"]
+
+MAX_SILENCE_SECONDS = 3600
+"""Of all pauses that a call asks for together."""
 
 _LINE_END = re.compile(r"[.!?:;,…—][\"')\]]*$")  # where `normalize` adds no full stop
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]]*$")
@@ -73,7 +77,8 @@ def plan(
         first: whether a whole text begins here; see `split`.
 
     Raises:
-        TextError: nothing in the text can be spoken, or it is no SSML that is known.
+        TextError: nothing in the text can be spoken, it is no SSML that is known, or it asks for
+            more than an hour of pauses.
     """
     asked = pause_seconds or {}
     parts: list[Part] = []
@@ -102,6 +107,7 @@ def plan(
                     before_seconds=section.before_seconds if i == 0 else 0.0,
                 )
             )
+    _check_silence(parts)
     return parts
 
 
@@ -114,6 +120,18 @@ def chunks(
         TextError: nothing in the text can be spoken.
     """
     return _cut(Section(text, pause="line"), language, lexicon, first)[1]
+
+
+def _check_silence(parts: Sequence[Part]) -> None:
+    """Refuse pauses that would fill the memory."""
+    seconds = sum(part.before_seconds for part in parts)
+    seconds += sum(part.pause_seconds for part in parts if part.exact_pause)
+    seconds += sum(pause for part in parts for *_, pause in part.inner_pauses)
+    if seconds > MAX_SILENCE_SECONDS:
+        raise TextError(
+            f"The breaks and pauses asked for are {seconds:.0f} s in all; {MAX_SILENCE_SECONDS} s "
+            "are allowed in one call. Shorten them, or synthesize the text in parts."
+        )
 
 
 def _sections(text: str, language: str, tokenizer: Tokenizer, markup: Markup) -> list[Section]:

@@ -210,6 +210,8 @@ class _Reader:
         self._parts, self._length, self._given = [], 0, []
         last = self.sections[-1] if self.sections else None
         marks = _MARKS.match(text)
+        if marks and any(g.start < marks.end() for g in given):
+            marks = None  # they are said
         if marks and last:  # they follow an element, but end what it says
             last.text += marks[0].rstrip()
             text = text[marks.end() :]
