@@ -154,6 +154,7 @@ class VocoderTask:
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """The discriminator's loss once it takes part, then the vocoder's."""
+        batch = _to(batch, self.vocoder)
         spectrum = self.vocoder.spectrum(batch.log_mel, batch.pitch, batch.noise)
         waveform = self.vocoder.waveform(spectrum)
         value, logs = self._reconstruction(spectrum, waveform, batch)
@@ -183,7 +184,7 @@ class VocoderTask:
             self._batch(self.held_out_crops, _generator(self.seed, -1 - i)) for i in range(4)
         ]
         totals: dict[str, float] = {}
-        for batch in batches:
+        for batch in (_to(b, ema) for b in batches):
             spectrum = ema.spectrum(batch.log_mel, batch.pitch, batch.noise)
             waveform = ema.waveform(spectrum)
             _, logs = self._reconstruction(spectrum, waveform, batch)
@@ -250,6 +251,13 @@ class VocoderTask:
             "frequency": phase.instantaneous_frequency.item(),
         }
         return value, logs
+
+
+def _to(batch: Batch, module: nn.Module) -> Batch:
+    """The batch where the module is."""
+    device = next(module.parameters()).device
+    pitch = Pitch(*(x.to(device) for x in batch.pitch))
+    return Batch(batch.waveform.to(device), batch.log_mel.to(device), pitch, batch.noise.to(device))
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
