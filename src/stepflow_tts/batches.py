@@ -1,7 +1,7 @@
 """Many texts at once: parts of like length and one voice go through the network together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from stepflow_tts.call import Call, Speaker
 from stepflow_tts.errors import StepFlowError
@@ -15,8 +15,8 @@ class _Job:
     """A text and what has become of it."""
 
     call: Call
-    parts: list[Part] = field(default_factory=list)
-    takes: list[Take | None] = field(default_factory=list)
+    parts: list[Part]
+    takes: list[Take | None]
     error: StepFlowError | None = None
 
 
@@ -34,30 +34,27 @@ class _Item:
 
 
 def speak_together(
-    calls: Sequence[Call | StepFlowError], texts: Sequence[str], batch_seconds: float
+    calls: Sequence[Callable[[], Call]], texts: Sequence[str], batch_seconds: float
 ) -> list[Speech | StepFlowError]:
     """Each text's speech or the error that it met, in order.
 
     Args:
-        calls: one for each text, all with the same options; an error stands for one that failed.
+        calls: what makes the call of each text, all with the same options; it may fail.
         texts: what to say.
         batch_seconds: speech in a batch at most.
     """
     jobs: list[_Job | StepFlowError] = []
     items: list[_Item] = []
-    for call, text in zip(calls, texts, strict=True):
-        if isinstance(call, StepFlowError):
-            jobs.append(call)
-            continue
-        job = _Job(call)
-        jobs.append(job)
+    for make_call, text in zip(calls, texts, strict=True):
         try:
-            job.parts = call.parts(text)
+            call = make_call()
+            parts = call.parts(text)
         except StepFlowError as error:
-            job.error = error
+            jobs.append(error)
             continue
-        job.takes = [None] * len(job.parts)
-        items += [_Item(job, i, call.draft(part, i)) for i, part in enumerate(job.parts)]
+        job = _Job(call, parts, [None] * len(parts))
+        jobs.append(job)
+        items += [_Item(job, i, call.draft(part, i)) for i, part in enumerate(parts)]
     for batch in _batches(items, batch_seconds):
         _speak(batch)
     return [

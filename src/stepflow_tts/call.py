@@ -1,6 +1,7 @@
 """One call to speak: its text becomes parts, and its parts become pieces of speech."""
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,23 @@ class Call:
             OptionError: as `planner`; at once, not when the first part is asked for.
         """
         return _settled(self.planner(), texts)
+
+    async def aparts(self, text: str | AsyncIterable[str]) -> AsyncIterator[Part]:
+        """The parts of a text, whole or in parts that come asynchronously, each when it is settled.
+
+        Raises:
+            StepFlowError: as `parts` or `settled`.
+        """
+        if isinstance(text, str) or not isinstance(text, AsyncIterable):
+            for part in await asyncio.to_thread(self.parts, text):
+                yield part
+            return
+        planner = self.planner()
+        async for more in text:
+            for part in planner.feed(more):
+                yield part
+        for part in planner.finish():
+            yield part
 
     def draft(self, part: Part, index: int) -> Draft:
         """What the flow of a part starts from; `index` is its place among those that speak."""

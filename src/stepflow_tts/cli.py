@@ -184,15 +184,17 @@ def _say(args: argparse.Namespace) -> None:
 
 def _check_output(output: str) -> None:
     """Refuse what cannot be written to before the work is done, not after."""
-    from stepflow_tts.audio.io import FORMATS
+    from stepflow_tts.audio.io import FORMATS, check_format
 
     if output == "-":
         if sys.stdout is None or sys.stdout.isatty():
             raise OptionError("-o - writes a WAV file to standard output: pipe it, or name a file.")
         return
-    allowed = ", ".join("." + name for name in FORMATS)
-    if Path(output).suffix[1:].lower() not in FORMATS:
+    format = Path(output).suffix[1:].lower()
+    if format not in FORMATS:
+        allowed = ", ".join("." + name for name in FORMATS)
         raise OptionError(f"Cannot write {output!r}: end its name with one of {allowed}.")
+    check_format(format)
     if not Path(output).parent.is_dir():
         raise OptionError(f"Cannot write {output!r}: there is no such folder. Create it first.")
 

@@ -5,12 +5,14 @@ import operator
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 import torch
 
 from stepflow_tts.config import CheckpointConfig
 from stepflow_tts.errors import OptionError
+from stepflow_tts.text.phonemize import resolve_language
 from stepflow_tts.text.plan import Markup
 from stepflow_tts.text.split import Pause
 
@@ -18,6 +20,18 @@ SPEED_RANGE = (0.5, 2.0)
 MAX_SEED = 2**63 - 1
 MAX_PAUSE_SECONDS = 5.0
 PAUSE_KINDS: tuple[Pause, ...] = ("clause", "sentence", "line", "paragraph")
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `StepFlowTTS.synthesize`, for the methods that hand them on."""
+
+    num_steps: int
+    cfg_strength: float
+    speed: float
+    seed: int | None
+    language: str | None
+    pause_seconds: Mapping[Pause, float] | None
+    markup: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,21 @@ def _pauses(pause_seconds: object) -> dict[Pause, float]:
                 f"{MAX_PAUSE_SECONDS:.0f} seconds."
             )
     return {kind: float(seconds) for kind, seconds in pause_seconds.items()}
+
+
+def check_language(config: CheckpointConfig, tag: str) -> str:
+    """The language that a BCP 47 tag means, if the checkpoint speaks it.
+
+    Raises:
+        OptionError: it does not.
+    """
+    language = resolve_language(tag)
+    if language not in config.languages:
+        raise OptionError(
+            f"This checkpoint does not speak {language!r}. "
+            f"Choose one of: {', '.join(config.languages)}."
+        )
+    return language
 
 
 def check_rate(rate: float, speed: float) -> None:

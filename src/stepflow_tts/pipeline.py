@@ -3,9 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import torch
 
@@ -16,27 +17,20 @@ from stepflow_tts.config import CheckpointConfig
 from stepflow_tts.errors import OptionError, StepFlowError, SynthesisError
 from stepflow_tts.hub import Checkpoint, load_checkpoint, resolve, save_checkpoint
 from stepflow_tts.model_card import model_card
-from stepflow_tts.options import check_device, check_options, default_device
+from stepflow_tts.options import (
+    CallOptions,
+    check_device,
+    check_language,
+    check_options,
+    default_device,
+)
 from stepflow_tts.speech import Speech
 from stepflow_tts.text.lexicon import Lexicon, LexiconSource
-from stepflow_tts.text.phonemize import resolve_language
-from stepflow_tts.text.plan import Markup, Part
+from stepflow_tts.text.plan import Markup
 from stepflow_tts.text.split import Pause
 from stepflow_tts.text.tokenizer import Tokenizer
 from stepflow_tts.voice import Voice
 from stepflow_tts.voices import Voices, VoiceSource
-
-
-class CallOptions(TypedDict, total=False):
-    """The options of `StepFlowTTS.synthesize`."""
-
-    num_steps: int
-    cfg_strength: float
-    speed: float
-    seed: int | None
-    language: str | None
-    pause_seconds: Mapping[Pause, float] | None
-    markup: Markup
 
 
 class StepFlowTTS:
@@ -165,7 +159,7 @@ class StepFlowTTS:
             AudioError: audio that is missing, unreadable, silent or shorter than 1 s.
             OptionError: a language that is not spoken.
         """
-        self._language(language)
+        check_language(self.config, language)
         mel = self.config.mel
         return Voice.from_audio(audio, sample_rate, mel=mel, name=name, language=language)
 
@@ -209,14 +203,7 @@ class StepFlowTTS:
             SynthesisError: the model's output is not speech.
         """
         call = self._call(
-            voice,
-            num_steps=num_steps,
-            cfg_strength=cfg_strength,
-            speed=speed,
-            seed=seed,
-            language=language,
-            pause_seconds=pause_seconds,
-            markup=markup,
+            voice, num_steps, cfg_strength, speed, seed, language, pause_seconds, markup
         )
         return Speech.join(call.pieces(call.parts(text)), text)
 
@@ -243,14 +230,7 @@ class StepFlowTTS:
         is spoken when no later part can change it. Then a TextError can come later too.
         """
         call = self._call(
-            voice,
-            num_steps=num_steps,
-            cfg_strength=cfg_strength,
-            speed=speed,
-            seed=seed,
-            language=language,
-            pause_seconds=pause_seconds,
-            markup=markup,
+            voice, num_steps, cfg_strength, speed, seed, language, pause_seconds, markup
         )
         if isinstance(text, str | bytes) or not isinstance(text, Iterable):
             return call.pieces(call.parts(text))  # which refuses what is no text
@@ -274,7 +254,7 @@ class StepFlowTTS:
         """
         call = await asyncio.to_thread(self._call, voice, **options)
         speaker = Speaker(call)
-        async for part in _parts(call, text):
+        async for part in call.aparts(text):
             for piece in await asyncio.to_thread(speaker.say, part):
                 yield piece
         for piece in speaker.finish():
@@ -301,24 +281,20 @@ class StepFlowTTS:
             options: as in `synthesize`; every text gets the same.
 
         Raises:
-            OptionError: an option is out of its range, or there are not as many voices as texts.
-            AudioError: a voice for all texts cannot be used.
+            OptionError: there are not as many voices as texts, or, with one voice for all, an option
+                is out of its range.
+            AudioError: the one voice for all cannot be used.
         """
-        if isinstance(texts, str):
-            raise OptionError("texts is one string; give a list of them, or use synthesize.")
         if not 0 < batch_seconds < float("inf"):
             raise OptionError(f"batch_seconds is {batch_seconds}; it must be above 0.")
+        if isinstance(texts, str):
+            raise OptionError("texts is one string; give a list of them, or use synthesize.")
         if not isinstance(voices, list):
             call = self._call(voices, **options)
-            return speak_together([call] * len(texts), texts, batch_seconds)
+            return speak_together([lambda: call] * len(texts), texts, batch_seconds)
         if len(voices) != len(texts):
             raise OptionError(f"There are {len(texts)} texts and {len(voices)} voices.")
-        calls: list[Call | StepFlowError] = []
-        for voice in voices:
-            try:
-                calls.append(self._call(voice, **options))
-            except StepFlowError as error:
-                calls.append(error)
+        calls = [partial(self._call, voice, **options) for voice in voices]
         return speak_together(calls, texts, batch_seconds)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
@@ -354,7 +330,6 @@ class StepFlowTTS:
     def _call(
         self,
         voice: VoiceSource,
-        *,
         num_steps: int = 1,
         cfg_strength: float = 0.0,
         speed: float = 1.0,
@@ -368,30 +343,6 @@ class StepFlowTTS:
             self.config, num_steps, cfg_strength, speed, seed, pause_seconds, markup
         )
         chosen = self._voices.find(voice)
-        spoken = self._language(chosen.language if language is None else language)
+        spoken = check_language(self.config, chosen.language if language is None else language)
         context = self._voices.context(chosen)
         return Call(self._checkpoint, self._tokenizer, self._lexicon, context, spoken, options)
-
-    def _language(self, tag: str) -> str:
-        """The language that a tag means, if this checkpoint speaks it."""
-        language = resolve_language(tag)
-        if language not in self.config.languages:
-            raise OptionError(
-                f"This checkpoint does not speak {language!r}. "
-                f"Choose one of: {', '.join(self.config.languages)}."
-            )
-        return language
-
-
-async def _parts(call: Call, text: str | AsyncIterable[str]) -> AsyncIterator[Part]:
-    """The parts of a text, each as soon as it is settled."""
-    if isinstance(text, str):
-        for part in await asyncio.to_thread(call.parts, text):
-            yield part
-        return
-    planner = call.planner()
-    async for more in text:
-        for part in planner.feed(more):
-            yield part
-    for part in planner.finish():
-        yield part
