@@ -3,6 +3,7 @@
 #   recipes/base_emilia.sh EMILIA/EN
 set -eu
 [ $# -eq 1 ] || { sed -n '2,3s/^# *//p' "$0" >&2; exit 2; }
+recordings=$(realpath "$1")
 cd "$(dirname "$0")/.."
 
 on_all_gpus() {
@@ -12,7 +13,7 @@ on_all_gpus() {
 }
 
 # Shards are read as a stream; after a failure the same command goes on behind the whole ones.
-[ -d data/emilia ] || stepflow-tts prepare "$1" --folder data/emilia
+[ -d data/emilia ] || stepflow-tts prepare "$recordings" --folder data/emilia
 stepflow-tts align data/emilia --aligner checkpoints/aligner.safetensors
 on_all_gpus teacher
 on_all_gpus vocoder

@@ -4,6 +4,9 @@
 # RECORDINGS: a manifest.jsonl, or a folder laid out as LJSpeech, LibriTTS or Emilia.
 set -eu
 [ $# -gt 0 ] || { sed -n '2,4s/^# *//p' "$0" >&2; exit 2; }
+n=$#
+for path in "$@"; do set -- "$@" "$(realpath "$path")"; done
+shift "$n"
 cd "$(dirname "$0")/.."
 
 [ -d data/nano ] || stepflow-tts prepare "$@" --folder data/nano --variants 1

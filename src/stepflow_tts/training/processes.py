@@ -1,5 +1,6 @@
 """The processes that share a run: one, or those that `accelerate launch` has started."""
 
+import datetime
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,12 @@ class Processes:
     def is_main(self) -> bool:
         """Whether it is this one that writes files."""
         return self.index == 0
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """Inside, the main process is alone; the others come in when it has left."""
+        if self._accelerator is None:
+            return nullcontext()
+        return self._accelerator.main_process_first()  # type: ignore[no-any-return]
 
     def share(self, modules: Mapping[str, nn.Module]) -> nn.Module:
         """A module whose forward is `next(losses, None)`; backward averages gradients over all."""
@@ -81,7 +88,11 @@ class Next(nn.Module):
 
 def _accelerator(device: str) -> Any:
     try:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import (
+            Accelerator,
+            DistributedDataParallelKwargs,
+            InitProcessGroupKwargs,
+        )
     except ImportError as error:
         raise MissingDependencyError(
             f"This run has WORLD_SIZE={os.environ['WORLD_SIZE']} processes, which needs accelerate: "
@@ -89,5 +100,7 @@ def _accelerator(device: str) -> Any:
         ) from error
     # A loss does not reach every module: that of a discriminator leaves the vocoder alone.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # The others wait while the main one validates, or tracks the pitch of a whole corpus.
+    patience = InitProcessGroupKwargs(timeout=datetime.timedelta(days=2))
     on_cpu = torch.device(device).type == "cpu"
-    return Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[unused])
+    return Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[unused, patience])

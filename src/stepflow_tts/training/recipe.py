@@ -155,7 +155,8 @@ def train_teacher(recipe: Recipe, folder: Path, processes: Processes) -> None:
 
 def train_vocoder(recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Reconstruction, then adversarial training, into FOLDER/vocoder."""
-    task = vocoder_task(Path(recipe.folders[0]), recipe.vocoder, recipe.seed)
+    with processes.main_first():  # the first to come tracks the pitch of every recording
+        task = vocoder_task(Path(recipe.folders[0]), recipe.vocoder, recipe.seed)
     if recipe.start_vocoder is not None:
         vocoder = load_checkpoint(Path(recipe.start_vocoder)).vocoder
         if not isinstance(vocoder, Vocoder) or vocoder.config != recipe.vocoder.vocoder:
