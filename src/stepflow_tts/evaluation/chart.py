@@ -25,7 +25,7 @@ def draw(results: Sequence[Result]) -> bytes:
     figure: Any = figure_module.Figure(
         figsize=(4.2 * NUM_COLUMNS, num_rows * (1.1 + 0.42 * len(results))), layout="constrained"
     )
-    axes = figure.subplots(num_rows, NUM_COLUMNS, squeeze=False, sharey=True).flat
+    axes = list(figure.subplots(num_rows, NUM_COLUMNS, squeeze=False, sharey=True).flat)
     for axis, name in zip(axes, panels, strict=False):
         metric = METRICS[name]
         for height, summary in enumerate(summaries):
@@ -49,7 +49,7 @@ def draw(results: Sequence[Result]) -> bytes:
         axis.set_ylim(len(results) - 0.5, -0.6)
         axis.margins(x=0.15)
         axis.grid(axis="x", alpha=0.3)
-    for axis in list(axes)[len(panels) :]:
+    for axis in axes[len(panels) :]:
         axis.set_visible(False)
     figure.supxlabel("dots: measured; lines: 95 % bootstrap intervals", fontsize=8)
     buffer = io.BytesIO()

@@ -130,8 +130,7 @@ def load_16k(path: Path) -> tuple[Samples, float]:
     waveform, rate = load_audio(path)
     samples: Samples = waveform.numpy()
     common = math.gcd(rate, SAMPLE_RATE)
-    # SciPy's filter, not ours: recognizer and DNSMOS hear a difference of .01 between the two, and
-    # scores published elsewhere are mostly taken with this one.
+    # SciPy's filter, not ours: the first records in benchmarks/results were scored with it.
     return (
         resample_poly(samples, SAMPLE_RATE // common, rate // common).astype(np.float32),
         len(samples) / rate,
