@@ -1,8 +1,9 @@
 """A checkpoint of the `test` preset with random weights: small, quick, and the same every time."""
 
+import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,15 @@ def write_checkpoint(folder: Path, conditioning: Conditioning = "token") -> Path
     }
     save_checkpoint(folder, config, model, vocoder, voices, card="# A test\n")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The level of the package's logger, which every command sets, is put back."""
+    logger = logging.getLogger("stepflow_tts")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

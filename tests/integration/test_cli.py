@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -22,13 +21,10 @@ LONG = "This is one of very many sentences. " * 2500
 
 
 @pytest.fixture(autouse=True)
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory; the package's log level is put back afterwards."""
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
-    logger = logging.getLogger("stepflow_tts")
-    level = logger.level
-    yield tmp_path
-    logger.setLevel(level)
+    return tmp_path
 
 
 @pytest.fixture
