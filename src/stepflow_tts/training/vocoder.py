@@ -191,7 +191,7 @@ class VocoderTask:
             self._pitch_loss(ema, batch, logs)
             for name, number in logs.items():
                 totals[name] = totals.get(name, 0.0) + number / len(batches)
-        return totals
+        return {f"held_out_{name}": total for name, total in totals.items()}
 
     def _batch(self, crops: Crops, generator: torch.Generator) -> Batch:
         """A batch of `crops` with gains, floors and jitter drawn from `generator`."""
