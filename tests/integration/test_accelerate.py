@@ -21,10 +21,13 @@ from stepflow_tts.training.recipe import run
 
 Audio = Callable[..., npt.NDArray[np.float32]]
 SCRIPT = """
-import json, sys
+import json, os, sys
+from pathlib import Path
 from stepflow_tts.training.recipe import run
+tables, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 for task in ("teacher", "vocoder"):
-    run(task, json.load(open(sys.argv[1])), __import__("pathlib").Path(sys.argv[2]))
+    run(task, tables, folder)
+(folder / "rank {RANK} of {WORLD_SIZE}".format(**os.environ)).touch()
 """
 
 
@@ -72,14 +75,17 @@ def test_two_processes_have_the_losses_of_one(tables: dict[str, Any], tmp_path: 
     pytest.importorskip("accelerate")
     (tmp_path / "recipe.json").write_text(json.dumps(tables))
     (tmp_path / "script.py").write_text(SCRIPT)
-    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1"
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
     options = f"--mixed_precision no --dynamo_backend no --main_process_port 0 {tmp_path}/script.py"
     command = [sys.executable, *launch.split(), *options.split(), str(tmp_path / "recipe.json")]
     subprocess.run([*command, str(tmp_path / "two")], check=True, timeout=300)
-    for task in ("teacher", "vocoder"):
+    assert {p.name for p in (tmp_path / "two").glob("rank*")} == {"rank 0 of 2", "rank 1 of 2"}
+    # Adam's first updates follow the sign of every gradient, and some of a fresh vocoder's are
+    # nothing but rounding; so its losses drift apart a little.
+    for task, tolerance in (("teacher", 1e-5), ("vocoder", 1e-3)):
         run(task, tables, tmp_path / "one")
         one, two = (rows_of(tmp_path / name / task) for name in ("one", "two"))
-        assert two == {key: pytest.approx(value, rel=1e-5) for key, value in one.items()}
+        assert two == {key: pytest.approx(value, rel=tolerance) for key, value in one.items()}
         states = [load_file(tmp_path / n / task / "state.safetensors") for n in ("one", "two")]
         assert states[0].keys() == states[1].keys()
     assert {"discriminator", "generator"} <= {name for _, name in two}
