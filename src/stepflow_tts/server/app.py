@@ -50,7 +50,7 @@ def create_app(tts: StepFlowTTS, settings: Settings) -> ASGIApp:
     app.state.service = service
     app.include_router(public)
     app.include_router(api)
-    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    app.openapi = lambda: describe(app, bool(settings.tokens))  # type: ignore[method-assign]
     add_handlers(app)
     add_page(app)
     # Around everything, so that also the answer to a failure of the app carries its headers.
@@ -67,13 +67,15 @@ def add_page(app: FastAPI) -> None:
         return FileResponse(folder / "index.html", media_type="text/html; charset=utf-8")
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The API's description, in which a wrong body is a 400, as it is here, and never a 422."""
+def describe(app: FastAPI, needs_token: bool) -> dict[str, Any]:
+    """The API's description: a wrong body is a 400, as it is here, and a token is asked for or not."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         for methods in schema["paths"].values():
             for operation in methods.values():
                 operation["responses"].pop("422", None)
+                if not needs_token:
+                    operation.pop("security", None)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
         app.openapi_schema = schema
