@@ -1,5 +1,6 @@
 """A real server in a thread, for the tests of it."""
 
+import hashlib
 import io
 import threading
 import time
@@ -16,6 +17,16 @@ import soundfile
 from stepflow_tts.pipeline import StepFlowTTS
 from stepflow_tts.server.run import listen, make_server
 from stepflow_tts.server.settings import Settings
+
+ANNA, BEN = "anna-0123456789abcdef", "ben-0123456789abcdef"
+TOKENS = {
+    name: hashlib.sha256(token.encode()).digest() for name, token in (("anna", ANNA), ("ben", BEN))
+}
+
+
+def as_(token: str) -> dict[str, str]:
+    """The header of a request with a token."""
+    return {"Authorization": f"Bearer {token}"}
 
 
 @dataclass(frozen=True)

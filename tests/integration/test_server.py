@@ -18,7 +18,7 @@ from stepflow_tts import StepFlowTTS
 from stepflow_tts.server.schemas import MODEL_ALIASES
 
 TEXT = "This is the first sentence. Another follows. Then comes a third.\nThe last stands alone."
-LONG = "This is one of very many sentences, each of which takes a while to say. " * 10
+LONG = "This is one of very many sentences, each of which takes a while to say. " * 7
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 NO_KEY = "none-is-needed"
 
@@ -78,12 +78,12 @@ def test_default_is_mp3_and_streams_begin_before_the_end(
         spoken = server.metric("stepflow_speech_seconds_total") - before
         data = first + b"".join(parts)
     seconds = len(decoded(data, "mp3")) / 24_000
-    assert seconds > 30
+    assert seconds > 20
     assert spoken < seconds / 2
 
 
 def test_async_client_and_many_at_once(server: Running, tts: StepFlowTTS) -> None:
-    texts = [f"This is sentence number {n}." for n in range(12)]
+    texts = [f"This is sentence number {n}." for n in range(8)]
 
     async def ask(client: openai.AsyncOpenAI, text: str, voice: str) -> bytes:
         async with client.audio.speech.with_streaming_response.create(

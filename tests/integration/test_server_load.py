@@ -198,7 +198,8 @@ def test_hanging_up_stops_within_a_chunk_and_a_full_server_says_when_to_come_bac
     longest = max(piece.duration_seconds for piece in tts.stream(LONG[:400]))
     with running(tts, max_jobs=1) as server:
         with begin(server) as answer:
-            next(answer.iter_bytes())
+            parts = answer.iter_bytes()  # kept: the connection is closed with it
+            next(parts)
             refused = server.speech(input="Hi.")
             assert refused.status_code == 429
             assert refused.json()["error"]["type"] == "rate_limit_error"
@@ -212,7 +213,8 @@ def test_hanging_up_stops_within_a_chunk_and_a_full_server_says_when_to_come_bac
 
 def test_hanging_up_in_the_queue_is_seen(tts: StepFlowTTS) -> None:
     with running(tts) as server, begin(server) as answer:
-        next(answer.iter_bytes())
+        parts = answer.iter_bytes()
+        next(parts)
         before = server.metric("stepflow_queue_jobs")
         with socket.create_connection(server.address) as waiting:
             body = b'{"input": "' + LONG.encode() + b'"}'
