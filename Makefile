@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 quoted = '$(subst ','\'',$(value $(1)))'
 
 .DELETE_ON_ERROR:
-.PHONY: help say test test-all lint docs format wheel clean
+.PHONY: help say test test-all lint docs serve format wheel clean
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) ".[dev]"
 	@touch $@
 
+$(VENV)/.installed-serve: $(VENV)/.installed
+	$(INSTALL) ".[serve]"
+	@touch $@
+
 say: $(VENV)/.installed  ## speak into hello.wav: make say TEXT="Any text." VOICE=me.wav OUT=out.wav
 	@$(BIN)/stepflow-tts say --voice '$(VOICE)' -o $(call quoted,OUT) -- $(call quoted,TEXT)
 
@@ -49,6 +53,9 @@ lint: $(VENV)/.installed-dev  ## run ruff, mypy and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+serve: $(VENV)/.installed-serve  ## answer OpenAI's speech API on http://127.0.0.1:8000
+	$(BIN)/stepflow-tts serve
 
 docs: $(VENV)/.installed-dev  ## build the pages of docs/ into site/; a broken reference is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
