@@ -1,6 +1,5 @@
 """Whatever is asked for ends in speech or in an error of ours."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stepflow_tts import Speech, StepFlowTTS
-
-
-@pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder, device="cpu")
 
 
 @settings(

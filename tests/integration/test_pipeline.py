@@ -35,11 +35,6 @@ TEXT = "Hello there, how are you? This is the second sentence of the three. And 
 RATE = 24_000
 
 
-@pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder, device="cpu")
-
-
 @pytest.fixture
 def fresh(checkpoint_folder: Path) -> StepFlowTTS:
     """A model that nothing was synthesized with, and that may be damaged."""

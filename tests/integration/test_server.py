@@ -24,17 +24,6 @@ NO_KEY = "none-is-needed"
 
 
 @pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder)
-
-
-@pytest.fixture(scope="module")
-def server(tts: StepFlowTTS) -> Iterator[Running]:
-    with running(tts) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def client(server: Running) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=NO_KEY, max_retries=0) as client:
         yield client

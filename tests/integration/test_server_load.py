@@ -24,11 +24,6 @@ from stepflow_tts.server.scheduler import LEAD_SECONDS, MAX_WAITING_PARTS, Job, 
 LONG = "This is one of very many sentences, each of which takes a while to say. " * 50
 
 
-@pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder)
-
-
 def scheduled(use: Any, max_jobs: int = 4, num_workers: int = 1) -> None:
     """Run the coroutine function `use` with a scheduler that it starts itself."""
 

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,6 @@ from stepflow_tts.server.gate import (
     check_token,
 )
 from stepflow_tts.server.settings import Settings, read_tokens
-
-
-@pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder)
-
-
-@pytest.fixture(scope="module")
-def server(tts: StepFlowTTS) -> Iterator[Running]:
-    with running(tts) as server:
-        yield server
 
 
 def test_everything_but_health_and_page_needs_a_token(tts: StepFlowTTS) -> None:

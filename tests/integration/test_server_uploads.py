@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,6 @@ from serving import ANNA, BEN, TOKENS, Running, as_, running, wav
 from stepflow_tts import StepFlowTTS
 from stepflow_tts.server.errors import ApiError
 from stepflow_tts.server.voices import VoiceStore
-
-
-@pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder)
-
-
-@pytest.fixture(scope="module")
-def server(tts: StepFlowTTS) -> Iterator[Running]:
-    with running(tts) as server:
-        yield server
 
 
 def test_voices_belong_to_the_token_that_made_them(

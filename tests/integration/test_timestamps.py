@@ -22,11 +22,6 @@ RATE = 24_000
 
 
 @pytest.fixture(scope="module")
-def tts(checkpoint_folder: Path) -> StepFlowTTS:
-    return StepFlowTTS.from_pretrained(checkpoint_folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def speech(tts: StepFlowTTS) -> Speech:
     return tts.synthesize(TEXT)
 

@@ -24,7 +24,7 @@ SAMPLE_RATES = (4_000, 768_000)  # Hz, lowest and highest that are taken for rea
 MAX_PEAK = 2.0**31  # float arrays may hold unscaled integers; beyond, squares overflow float32
 BLOCK_SECONDS = 5.0
 
-_SOUNDFILE: dict[str, dict[str, Any]] = {
+SOUNDFILE_OPTIONS: dict[str, dict[str, Any]] = {
     "wav": {"format": "WAV", "subtype": "PCM_16"},
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
     "ogg": {"format": "OGG", "subtype": "VORBIS"},
@@ -38,7 +38,7 @@ _SOUNDFILE: dict[str, dict[str, Any]] = {
         "compression_level": 0.3,
     },
 }
-FORMATS = (*_SOUNDFILE, *ffmpeg.MUXERS)
+FORMATS = (*SOUNDFILE_OPTIONS, *ffmpeg.MUXERS)
 """What `encode_audio` writes, by the extension of the file; m4a and aac need the extra [av]."""
 
 
@@ -93,7 +93,7 @@ def encode_audio(samples: Samples, sample_rate: int, format: str) -> bytes:
     buffer = io.BytesIO()
     try:
         with soundfile.SoundFile(
-            buffer, "w", samplerate=sample_rate, channels=1, **_SOUNDFILE[format]
+            buffer, "w", samplerate=sample_rate, channels=1, **SOUNDFILE_OPTIONS[format]
         ) as file:
             for start in range(0, len(samples), sample_rate):  # long Vorbis writes crash libsndfile
                 file.write(samples[start : start + sample_rate].clip(-1.0, 1.0))

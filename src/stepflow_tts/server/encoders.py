@@ -8,12 +8,12 @@ could not be read without its length, comes whole at the end.
 
 import io
 import struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import soundfile
 
-from stepflow_tts.audio.io import Samples, encode_audio
+from stepflow_tts.audio.io import SOUNDFILE_OPTIONS, Samples, encode_audio
 from stepflow_tts.errors import MissingDependencyError
 from stepflow_tts.server.schemas import ResponseFormat
 
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_SIZE = 0xFFFFFFFF
 AAC_BIT_RATE = 96_000
-# As audio.io writes them; without "CONSTANT" a streamed MP3 decodes to a part of its length.
-SOUNDFILE_OPTIONS: dict[str, dict[str, Any]] = {
-    "opus": {"format": "OGG", "subtype": "OPUS"},
-    "mp3": {
-        "format": "MP3",
-        "subtype": "MPEG_LAYER_III",
-        "bitrate_mode": "CONSTANT",
-        "compression_level": 0.3,
-    },
-}
 
 
 class Encoder(Protocol):
