@@ -34,6 +34,7 @@ from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.checkpoint import STATE_FILE, load_weights
 from stepflow_tts.training.data import Corpus, DataConfig
 from stepflow_tts.training.distill import DistillTask, student_from
+from stepflow_tts.training.grow import grown
 from stepflow_tts.training.loop import LoopConfig, train
 from stepflow_tts.training.methods import DistillConfig
 from stepflow_tts.training.processes import Processes
@@ -60,7 +61,7 @@ class Recipe:
     distill_loop: LoopConfig
     texts: tuple[str, ...] = ()  # files of sentences without a recording, one a line
     voices: str | None = None  # a folder of voices, *.safetensors, for the checkpoints
-    start_teacher: str | None = None  # a checkpoint that the teacher's training begins with
+    start_teacher: str | None = None  # a checkpoint to begin with; it may have fewer layers
     start_vocoder: str | None = None  # a checkpoint that the vocoder's training begins with
     seed: int = 0
     threads: int = 2
@@ -141,12 +142,11 @@ def train_teacher(recipe: Recipe, folder: Path, processes: Processes) -> None:
     model = build_model(config)
     if recipe.start_teacher is not None:
         start = load_checkpoint(Path(recipe.start_teacher))
-        if start.config.model != config.model or start.config.conditioning != "time":
+        if start.config.conditioning != "time":
             raise OptionError(
-                f"start_teacher: {recipe.start_teacher} is no teacher of the recipe's size. Choose "
-                "a teacher, and take [model] from its config.json."
+                f"start_teacher: {recipe.start_teacher} is a student. Choose a teacher's checkpoint."
             )
-        model.load_state_dict(start.model.state_dict())
+        model = grown(start.model, recipe.model, len(DEFAULT_SYMBOLS))
     train_set, held_out = (_corpus(recipe, split) for split in ("train", "held_out"))
     logger.info("%d utterances, %.2f h", len(train_set.items), train_set.hours)
     task = TeacherTask(model, train_set, held_out, recipe.teacher, recipe.flow, recipe.seed)
