@@ -87,9 +87,9 @@ class Call:
             return
         planner = self.planner()
         async for more in text:
-            for part in planner.feed(more):
+            for part in await asyncio.to_thread(planner.feed, more):
                 yield part
-        for part in planner.finish():
+        for part in await asyncio.to_thread(planner.finish):
             yield part
 
     def draft(self, part: Part, index: int) -> Draft:

@@ -36,6 +36,7 @@ class Planner(Generic[PlanT]):
         """
         self._chunks, self._plan = chunks, plan
         self._text, self._first, self._done = "", True, 0
+        self._num_ends = 0  # of sentences that have been looked at
 
     def feed(self, part: str) -> list[PlanT]:
         """What the next part of the text settles; parts may be cut anywhere.
@@ -51,7 +52,12 @@ class Planner(Generic[PlanT]):
         if lines and _speaks(self._text[: lines[-1]]):  # all before the last line break is over
             found += self._upto(len(self._chunks(self._text[: lines[-1]], self._first)))
             self._text, self._first, self._done = self._text[lines[-1] :], False, 0
-        return found + self._upto(_settled(self._text, self._chunks, self._first))
+            self._num_ends = 0
+        ends = _ends(self._text)
+        if len(ends) > self._num_ends:  # else there is no more to be settled, and looking is slow
+            self._num_ends = len(ends)
+            found += self._upto(_settled(self._text, ends, self._chunks, self._first))
+        return found
 
     def finish(self) -> list[PlanT]:
         """The rest, when there are no more parts.
@@ -72,15 +78,19 @@ class Planner(Generic[PlanT]):
         return found
 
 
-def _settled(text: str, chunks: Callable[[str, bool], Sequence[Chunk]], first: bool) -> int:
-    """How many chunks of an unfinished line will stay what they are."""
-    ends = [
+def _ends(text: str) -> list[int]:
+    """Where sentences of an unfinished line are over."""
+    return [
         found.end()
         for found in _SENTENCE_END.finditer(text, 0, max(0, len(text) - LOOKAHEAD))
         if _speaks(text[: found.end()]) and _balanced(text[: found.end()])
     ]
-    if not ends:
-        return 0
+
+
+def _settled(
+    text: str, ends: list[int], chunks: Callable[[str, bool], Sequence[Chunk]], first: bool
+) -> int:
+    """How many chunks of an unfinished line will stay what they are."""
     now, before = chunks(text, first), chunks(text[: ends[-1]], first)
     count = len(before) - 1
     alone = first and len(before) == 1 and len(before[0].text) >= SHORTEST and len(now) > 1
