@@ -1,4 +1,4 @@
-"""The command `stepflow-tts`: say, serve, voices, info, and the steps of training.
+"""The command `stepflow-tts`: say, batch, serve, wyoming, voices, info, and steps of training.
 
 Exit codes: 0, 1 for a failure, 2 for bad input, 130 when interrupted. Heavy imports are inside the
 commands, so that --help, --version and a wrong option answer at once.
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from stepflow_tts import __version__
 from stepflow_tts.errors import InputError, OptionError, StepFlowError, TextError
+from stepflow_tts.jobs import command as batch
 from stepflow_tts.server import command as serve
+from stepflow_tts.server.wyoming import command as wyoming
 
 if TYPE_CHECKING:
     from stepflow_tts.pipeline import StepFlowTTS
@@ -73,7 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(log_level=logging.WARNING)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_say(commands.add_parser("say", help="speak a text", parents=[common]))
+    batch.add_options(commands.add_parser("batch", help="speak a file of texts", parents=[common]))
     serve.add_options(commands.add_parser("serve", help="serve an API", parents=[common]))
+    wyoming.add_options(
+        commands.add_parser("wyoming", help="serve Home Assistant", parents=[common])
+    )
 
     voices = commands.add_parser("voices", help="list the voices to choose from", parents=[common])
     voices.set_defaults(run=_voices)

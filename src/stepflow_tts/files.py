@@ -2,15 +2,33 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stepflow_tts.errors import OptionError
+
+TEMPORARY = ".*.tmp"  # what a process that was killed may leave behind
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
     """The path, which now holds `data`; after any failure it is as it was before.
 
-    Written to a temporary file in the same folder, which then takes the place of the target. A
+    Raises:
+        OptionError: as `open_atomic`.
+        OSError: as `open_atomic`.
+    """
+    with open_atomic(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextmanager
+def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write what the path shall hold; after any failure it is as it was before.
+
+    It is a temporary file in the same folder, which at the end takes the place of the target. A
     symbolic link is followed.
 
     Raises:
@@ -27,11 +45,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
     temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return Path(path)

@@ -1,0 +1,77 @@
+"""Shards by a Ray cluster: a pipeline of Ray Data whose actors hold the model."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+import ray
+import ray.data
+from ray.exceptions import RayTaskError
+
+from stepflow_tts.jobs.job import Job
+from stepflow_tts.jobs.rows import Row, Shard
+from stepflow_tts.jobs.shard import Done, ShardSpeaker
+
+
+class ShardActor:
+    """Holds the model on one of the machines."""
+
+    def __init__(self, job: Job) -> None:
+        """Load it."""
+        self._speak = ShardSpeaker(job)
+
+    def __call__(self, item: dict[str, object]) -> dict[str, object]:
+        """A shard as `_item` packs it, to what `Done` holds."""
+        rows = tuple(Row(**fields) for fields in json.loads(str(item["rows"])))
+        return self._speak(Shard(int(str(item["number"])), rows))._asdict()
+
+
+def speak_on_ray(
+    job: Job, shards: Iterable[Shard], address: str, max_actors: int | None
+) -> Iterator[Done]:
+    """The shards as they are done, in any order.
+
+    Ray starts anew what was on a machine that it lost. A shard that was done there is not spoken
+    again, since its lines are there.
+
+    Args:
+        job: its folder and its checkpoint must be seen by all machines under the same path.
+        shards: kept in Ray's memory, the texts and not the audio.
+        address: of a running cluster; "" takes that of the environment or of this machine, or
+            starts one.
+        max_actors: None for as many as there are cores, or GPUs if the job's device is one.
+
+    Raises:
+        StepFlowError: the model cannot be loaded by an actor.
+        OSError: the system could not write (no permission, full disk).
+        ConnectionError: there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
+    ray.init(address or None, ignore_reinit_error=True, logging_level="WARNING")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    items = [_item(shard) for shard in shards]
+    if not items:
+        return
+    on_gpu = (job.device or "cpu").startswith("cuda")
+    done = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        ShardActor,
+        fn_constructor_args=(job,),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=max_actors, max_tasks_in_flight_per_actor=2
+        ),
+        num_cpus=None if on_gpu else 1,
+        num_gpus=1 if on_gpu else None,
+    )
+    try:
+        for row in done.iter_rows():
+            yield Done(int(row["num_rows"]), float(row["audio_seconds"]))
+    except RayTaskError as error:
+        raise error.cause from error
+
+
+def _item(shard: Shard) -> dict[str, object]:
+    """A shard as Ray's tables hold it."""
+    rows = json.dumps([dataclasses.asdict(row) for row in shard.rows])
+    return {"number": shard.number, "rows": rows}
