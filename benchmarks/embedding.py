@@ -1,0 +1,119 @@
+"""What an application feels that keeps a `StepFlowTTS`: many threads, long life, and closing.
+
+    python benchmarks/embedding.py [--workers 32] [--calls 200] [--lengths 1000]
+
+1. --workers threads make --calls calls each on one instance; every result is compared with that of the same call
+   made alone, bit by bit. Every worker runs networks, so the time is that of all calls one after the other.
+2. One thread makes speech of --lengths different lengths; memory is read after the first 100 and at the end.
+3. The instance is closed; what is freed is what nobody else holds.
+"""
+
+import gc
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from measuring import memory_mb, options, parse, peak_memory_mb, record
+
+from stepflow_tts import StepFlowTTS
+
+TEXTS = ("Yes.", "No, thank you.", "It is easy to tell the depth of a well.", "Seven?", "Go on.")
+WORDS = (  # noqa: SIM905
+    "the people who remember how the old market used to look on the morning of a holiday are few"
+    " in number and live far away from the city now"
+).split()
+WARM = 100  # calls after which memory should stand still
+SPEEDS = 51  # 0.5 to 2.0
+
+
+def equal_in_threads(tts: StepFlowTTS, workers: int, calls: int) -> dict[str, object]:
+    """How many of the calls of many threads differ from those made alone."""
+    voices = list(tts.voices)
+    cases = [(text, voice) for text in TEXTS for voice in voices]
+    alone = {case: tts.synthesize(*case).samples for case in cases}
+    ready = threading.Barrier(workers)
+
+    def work(worker: int) -> list[float]:
+        ready.wait()
+        found = []
+        for i in range(calls):
+            case = cases[(7 * worker + i) % len(cases)]
+            samples = tts.synthesize(*case).samples
+            same = len(samples) == len(alone[case])
+            found.append(float(np.abs(samples - alone[case]).max()) if same else np.inf)
+        return found
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        differences = np.concatenate(list(pool.map(work, range(workers))))
+    return {
+        "workers": workers,
+        "calls": len(differences),
+        "different": int((differences > 0).sum()),
+        "largest_difference": float(differences.max()),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def memory_of_lengths(tts: StepFlowTTS, count: int) -> dict[str, object]:
+    """How memory grows over speech of `count` different lengths."""
+    lengths: set[int] = set()
+    warm = 0.0
+    calls = 0
+    while len(lengths) < count:
+        if calls > 10 * count:
+            raise SystemExit(f"{calls} calls gave {len(lengths)} lengths only; ask for fewer.")
+        num_words = 1 + 7 * calls % len(WORDS)  # coprime with its length: long and short in turn
+        speed = 0.5 + 1.5 * (11 * calls // len(WORDS) % SPEEDS) / (SPEEDS - 1)
+        text = " ".join(WORDS[: num_words + 1])
+        lengths.add(len(tts.synthesize(text, speed=speed, seed=calls).samples))
+        calls += 1
+        if calls == min(WARM, count):
+            warm = memory_mb()
+    return {
+        "calls": calls,
+        "different_lengths": len(lengths),
+        "longest_seconds": round(max(lengths) / tts.sample_rate, 1),
+        f"after_{min(WARM, count)}_calls_mb": round(warm, 1),
+        "at_end_mb": round(memory_mb(), 1),
+        "growth_mb": round(memory_mb() - warm, 1),
+    }
+
+
+def main() -> None:
+    """Measure, print and write down."""
+    parser = options(__doc__)
+    parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--lengths", type=int, default=1000)
+    args = parse(parser)
+    before = memory_mb()
+    tts = StepFlowTTS.from_pretrained(args.model)
+    loaded = memory_mb()
+    lengths = memory_of_lengths(tts, args.lengths)
+    threads = equal_in_threads(tts, args.workers, args.calls)
+    open_mb = memory_mb()
+    network = weakref.ref(tts._checkpoint.model)
+    tts.close()
+    gc.collect()
+    record(
+        "embedding",
+        {
+            "lengths": lengths,
+            "threads_in_parallel": threads,
+            "memory_mb": {
+                "imported": round(before, 1),
+                "loaded": round(loaded, 1),
+                "before_close": round(open_mb, 1),
+                "after_close": round(memory_mb(), 1),
+                "peak": round(peak_memory_mb(), 1),
+            },
+            "network_freed_by_close": network() is None,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
