@@ -263,7 +263,7 @@ def _to(batch: Batch, module: nn.Module) -> Batch:
 def _generator(seed: int, step: int) -> torch.Generator:
     """Randomness of one step; negative steps are the validation's."""
     sequence = np.random.SeedSequence([seed, step + 2**32])
-    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
 
 
 def pitch_loss(logits: PitchLogits, truth: Pitch) -> Tensor:
