@@ -14,7 +14,7 @@ from measuring import fewest_errors, for_ears, options, parse, record
 
 from stepflow_tts import Speech, StepFlowTTS
 from stepflow_tts.config import MelConfig
-from stepflow_tts.evaluation.wer import Recognizer
+from stepflow_tts.evaluation.wer import Errors, Recognizer
 from stepflow_tts.training.pitch import track_pitch
 
 SENTENCES = (
@@ -56,7 +56,9 @@ def main() -> None:
     result: dict[str, object] = {"texts": args.texts}
     normal: list[tuple[float, float]] = []
     for speed in [1.0, *args.speeds]:
-        lengths, pitches, errors = [], [], []
+        lengths: list[float] = []
+        pitches: list[float] = []
+        errors: list[Errors] = []
         for i in range(args.texts):
             text = SENTENCES[i % len(SENTENCES)]
             speech = tts.synthesize(text, voices[i % len(voices)], speed=speed)
@@ -67,13 +69,14 @@ def main() -> None:
             pitches.append(100 * (median_hz(speech, mel) / hz - 1))
             if recognize is not None:
                 errors.append(fewest_errors([text], recognize(for_ears(speech))))
+        largest = max(pitches, key=abs)
         found = {
             # 1.0 = exactly as much shorter as was asked
             "length_median": round(statistics.median(lengths), 4),
             "length_range": [round(min(lengths), 4), round(max(lengths), 4)],
             "pitch_change_percent_median": round(statistics.median(pitches), 2),
             "pitch_change_percent_median_size": round(statistics.median(map(abs, pitches)), 2),
-            "pitch_change_percent_largest": round(max(pitches, key=lambda p: abs(p)), 2),
+            "pitch_change_percent_largest": round(largest, 2),
         }
         if errors:
             words = sum(e.words for e in errors)
