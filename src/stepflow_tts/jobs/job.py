@@ -2,7 +2,7 @@
 
 settings.json                what is spoken and how; a job goes on only with the same
 shards/shard-000012.tar      audio and times of some rows: ID.flac and ID.json
-shards/shard-000012.jsonl    a line for each of these rows, spoken or not; then the shard is done
+shards/shard-000012.jsonl    each of these rows, spoken or not; then they are done
 manifest.jsonl               at the end: every row that was spoken
 rejects.jsonl                at the end: every row that was not, with the reason
 """
@@ -168,11 +168,11 @@ def finish(job: Job) -> Totals:
 def _lines(job: Job) -> Iterator[dict[str, Any]]:
     """What became of each row, in the order of the input."""
     for number in range(job.settings.num_shards):
-        if not job.audio_file(number).is_file():
+        with open(job.lines_file(number), encoding="utf-8", newline="\n") as file:
+            lines: list[dict[str, Any]] = [json.loads(line) for line in file]
+        if any("audio" in line for line in lines) and not job.audio_file(number).is_file():
             raise SynthesisError(
                 f"{job.audio_file(number)} is missing. Delete {job.lines_file(number).name} beside "
                 "it and run the command again, which then speaks these rows anew."
             )
-        with open(job.lines_file(number), encoding="utf-8", newline="\n") as file:
-            for line in file:
-                yield json.loads(line)
+        yield from lines

@@ -87,6 +87,8 @@ def speak_shard(tts: StepFlowTTS, shard: Shard, job: Job) -> Done:
             line["audio"] = f"{name}.{job.settings.format}"
             line["duration_seconds"] = speech.duration_seconds
             audio_seconds += speech.duration_seconds
+    if not audio_seconds:  # readers of shards take an empty one for a broken one
+        job.audio_file(shard.number).unlink(missing_ok=True)
     # ASCII: what was rejected may not be Unicode.
     data = "".join(json.dumps(line) + "\n" for line in lines)
     write_atomic(job.lines_file(shard.number), data.encode())
