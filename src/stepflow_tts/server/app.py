@@ -1,6 +1,7 @@
 """The app: routes behind the gate."""
 
 import asyncio
+import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -59,6 +60,8 @@ def create_app(tts: StepFlowTTS, settings: Settings) -> ASGIApp:
 
 def add_page(app: FastAPI) -> None:
     """The page at `/`, out of this package."""
+    # Windows may call scripts text/plain, and then browsers do not run them.
+    mimetypes.add_type("text/javascript", ".js")
     folder = Path(str(files("stepflow_tts.server") / "static"))
     app.mount("/static", StaticFiles(directory=folder))
 

@@ -55,7 +55,9 @@ def serve(tts: StepFlowTTS, settings: Settings) -> None:
         server = make_server(tts, settings)
         host, port = sock.getsockname()[:2]
         address = f"[{host}]" if ":" in host else host
-        print(f"Serving on http://{address}:{port} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+        url = f"http://{address}:{port}"
+        print(f"Serving on {url} (Ctrl-C stops it)", file=sys.stderr)
+        print(f"To try it, open {url}/ in a browser.", file=sys.stderr, flush=True)
         if settings.voices_folder is None:
             logging.getLogger(__name__).info("Uploaded voices are kept until the server stops.")
         # uvicorn drains at SIGTERM and then raises it again, for whoever asked before: nobody did.

@@ -132,6 +132,7 @@ class TimestampsResponse(BaseModel):
     sample_rate: int
     duration_seconds: float
     words: list[TimedWord]
+    srt: Annotated[str, Field(description="The words as SubRip subtitles.")]
 
 
 class Status(BaseModel):

@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 from stepflow_tts.pipeline import StepFlowTTS
 from stepflow_tts.server.encoders import Encoder
 from stepflow_tts.server.errors import error_body, logger, to_api_error
-from stepflow_tts.server.metrics import Metrics
+from stepflow_tts.server.metrics import Metrics, clocked
 from stepflow_tts.server.scheduler import Part
 from stepflow_tts.server.schemas import SpeechRequest, TimedWord, TimestampsResponse
 from stepflow_tts.speech import Speech
+from stepflow_tts.subtitles import Word, to_srt
 from stepflow_tts.voice import Voice
 
 Parts = Generator[Part, None, None]
@@ -51,15 +52,25 @@ def event_parts(
     A failure after the first event is an event too.
     """
     seconds = 0.0
+    words: list[Word] = []
+    more: dict[str, object] = {}
     has_begun = False
     try:
-        for piece in pieces():
-            words = timed_words(piece, seconds) if with_words else None
+        for piece, worked in clocked(pieces()):
+            if with_words:
+                new = words_after(piece, seconds)
+                words += new
+                more = {
+                    "words": [word.model_dump() for word in timed(new)],
+                    "sample_rate": piece.sample_rate,
+                    "synthesis_seconds": round(worked, 4),
+                }
             seconds += piece.duration_seconds
-            yield Part(_delta(encoder.write(piece.samples), words), piece.duration_seconds)
+            yield Part(_delta(encoder.write(piece.samples), more), piece.duration_seconds)
             has_begun = True
         if rest := encoder.close():
-            yield Part(_delta(rest, [] if with_words else None))
+            nothing = {"words": [], "synthesis_seconds": 0.0} if with_words else {}
+            yield Part(_delta(rest, more | nothing))
     except Exception as error:
         if not has_begun:
             raise
@@ -73,7 +84,10 @@ def event_parts(
         "output_tokens": frames,
         "total_tokens": characters + frames,
     }
-    yield Part(_event({"type": "speech.audio.done", "usage": usage}))
+    done: dict[str, object] = {"type": "speech.audio.done", "usage": usage}
+    if with_words:
+        done["srt"] = to_srt(words)
+    yield Part(_event(done))
 
 
 def timestamps_parts(
@@ -81,11 +95,11 @@ def timestamps_parts(
 ) -> Parts:
     """One JSON object with the audio and its words."""
     audio = b""
-    words: list[TimedWord] = []
+    words: list[Word] = []
     seconds = 0.0
     for piece in pieces():
         audio += encoder.write(piece.samples)
-        words += timed_words(piece, seconds)
+        words += words_after(piece, seconds)
         seconds += piece.duration_seconds
         yield Part(b"", piece.duration_seconds)
     answer = TimestampsResponse(
@@ -93,32 +107,36 @@ def timestamps_parts(
         format=request.response_format,
         sample_rate=sample_rate,
         duration_seconds=seconds,
-        words=words,
+        words=timed(words),
+        srt=to_srt(words),
     )
     yield Part(json.dumps(answer.model_dump()).encode("ascii"))
 
 
-def timed_words(piece: Speech, offset_seconds: float) -> list[TimedWord]:
+def words_after(piece: Speech, offset_seconds: float) -> list[Word]:
     """The words of a piece, with times in the whole."""
     return [
-        TimedWord(
-            text=word.text,
-            start_seconds=round(offset_seconds + word.start_seconds, 4),
-            end_seconds=round(offset_seconds + word.end_seconds, 4),
-        )
-        for word in piece.words
+        Word(text, offset_seconds + start_seconds, offset_seconds + end_seconds)
+        for text, start_seconds, end_seconds in piece.words
     ]
 
 
-def _delta(data: bytes, words: list[TimedWord] | None) -> bytes:
-    """The event that carries some of the file."""
-    fields: dict[str, object] = {
-        "type": "speech.audio.delta",
-        "audio": base64.b64encode(data).decode("ascii"),
-    }
-    if words is not None:
-        fields["words"] = [word.model_dump() for word in words]
-    return _event(fields)
+def timed(words: list[Word]) -> list[TimedWord]:
+    """The same words as they are sent: to a tenth of a millisecond."""
+    return [
+        TimedWord(
+            text=word.text,
+            start_seconds=round(word.start_seconds, 4),
+            end_seconds=round(word.end_seconds, 4),
+        )
+        for word in words
+    ]
+
+
+def _delta(data: bytes, more: dict[str, object]) -> bytes:
+    """The event that carries some of the file, and more about it."""
+    audio = base64.b64encode(data).decode("ascii")
+    return _event({"type": "speech.audio.delta", "audio": audio} | more)
 
 
 def _event(fields: dict[str, object]) -> bytes:
