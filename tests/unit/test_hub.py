@@ -245,7 +245,7 @@ def test_a_pickle_named_safetensors_is_refused_unopened(
 
 def test_a_header_whose_length_starts_like_a_pickle_is_read(checkpoint_copy: Path) -> None:
     path = checkpoint_copy / "model.safetensors"
-    tensors = safetensors.torch.load_file(path)
+    tensors = safetensors.torch.load(path.read_bytes())  # no map of what is written over
     for padding in range(0, 400, 8):
         safetensors.torch.save_file(tensors, path, metadata={"x": "y" * padding})
         if path.read_bytes()[0] == 0x80:

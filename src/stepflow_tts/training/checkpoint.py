@@ -44,6 +44,7 @@ def save_state(
     try:
         save_file(tensors, partial, metadata={"step": str(step)})
     except SafetensorError as error:
+        partial.unlink(missing_ok=True)  # which old versions of safetensors leave
         raise OSError(
             f"The state of update {step} could not be written to {path}: {error}. What is there is "
             "the last whole one: make room, and the same command goes on from it."
