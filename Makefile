@@ -17,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 quoted = '$(subst ','\'',$(value $(1)))'
 
 .DELETE_ON_ERROR:
-.PHONY: help say test test-all lint docs serve format wheel clean
+.PHONY: help say test test-all test-lowest lint docs serve format wheel clean
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ test: $(VENV)/.installed-dev  ## run the tests on the installed package, under 5
 
 test-all: $(VENV)/.installed-dev  ## run the slow tests too
 	$(BIN)/python -m pytest -m ""
+
+test-lowest:  ## run the quick tests with the lowest versions that pyproject.toml allows
+	PYTHON=$(PYTHON) .ci/lowest
 
 lint: $(VENV)/.installed-dev  ## run ruff, mypy and the import contract
 	$(BIN)/ruff check .
