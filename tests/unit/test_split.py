@@ -7,6 +7,7 @@ from stepflow_tts.text.split import (
     CLAUSE_PAUSE,
     LINE_PAUSE,
     LONGEST,
+    OPENING,
     PARAGRAPH_PAUSE,
     SENTENCE_PAUSE,
     SHORTEST,
@@ -47,6 +48,38 @@ def test_pauses_follow_the_ending() -> None:
 def test_the_first_chunk_is_one_sentence_and_later_ones_are_joined() -> None:
     text = " ".join([FIRST, "The second one is short too.", "So is the third.", "X" * 90 + "."])
     assert texts(text) == [FIRST, "The second one is short too. So is the third.", "X" * 90 + "."]
+
+
+LONG_FIRST = "These days a rare dish, or so they say in the city, is what it was before."
+
+
+def test_a_long_first_sentence_is_cut_after_its_first_clause() -> None:
+    first, second, *_ = split(f"{LONG_FIRST} {FIRST}")
+    assert (first.text, first.pause) == ("These days a rare dish,", "clause")
+    assert second.text == "or so they say in the city, is what it was before."
+    assert second.pause == "sentence"
+
+
+def test_a_long_first_sentence_without_a_clause_stays_whole() -> None:
+    text = "The people who remember how the old market used to look are few and live far away."
+    assert texts(text) == [text]
+    assert texts(f"{text[:-5]}, way.") == [f"{text[:-5]}, way."]  # what is left would be clipped
+
+
+def test_a_short_first_sentence_and_later_ones_stay_whole() -> None:
+    short = "It is a rare old dish, or so they say in it."
+    assert len(short) < OPENING < len(LONG_FIRST)
+    assert texts(short) == [short]
+    assert sentences(LONG_FIRST) == [LONG_FIRST]
+
+
+def test_a_first_sentence_is_not_cut_inside_a_number() -> None:
+    number = "one hundred and five, and six"
+    text = f"There were {number} of the people of the city, who had come to see it all."
+    start = text.index(number)
+    assert split(text)[0].text == "There were one hundred and five,"
+    whole = split(text, whole=[(start, start + len(number))])
+    assert whole[0].text == f"There were {number} of the people of the city,"
 
 
 def test_short_sentences_join_up_to_the_typical_length() -> None:
@@ -96,7 +129,7 @@ def test_sentence_ends(end: str) -> None:
 
 
 def test_long_sentences_are_cut_at_clauses_evenly() -> None:
-    chunks = split(LONG * 5 + "and it was over.")
+    chunks = split(LONG * 5 + "and it was over.", first=False)
     assert all(chunk.text.endswith((",", ".")) for chunk in chunks)
     assert all(LONGEST // 3 < len(chunk.text) <= LONGEST for chunk in chunks)
     assert {chunk.pause_seconds for chunk in chunks[:-1]} == {CLAUSE_PAUSE}

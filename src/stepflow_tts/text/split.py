@@ -10,7 +10,10 @@ LONGEST = 200
 """Characters in a chunk at most, about 12 seconds: the longest utterances of training."""
 
 TYPICAL = 120
-"""Short sentences of a paragraph are joined up to here; the first chunk is one sentence only."""
+"""Short sentences of a paragraph are joined up to here; the first chunk is one sentence at most."""
+
+OPENING = 60
+"""A longer first chunk is cut after its first clause, to be heard early."""
 
 SHORTEST = 20
 """A smaller piece joins its neighbour where they fit together: alone it sounds clipped."""
@@ -89,7 +92,8 @@ def split(text: str, *, first: bool = True, whole: Sequence[tuple[int, int]] = (
 
     Args:
         text: what is to be said.
-        first: whether the text begins here: its first sentence is not joined with others.
+        first: whether the text begins here: its first sentence is not joined with others, and above
+            OPENING its first clause is a chunk of its own.
         whole: spans, such as of a number in words, in which no sentence is cut if it can be cut
             elsewhere.
     """
@@ -101,7 +105,9 @@ def split(text: str, *, first: bool = True, whole: Sequence[tuple[int, int]] = (
         sentences = [
             part for sentence in _sentences(text, line) for part in _cut(text, sentence, inside)
         ]
-        spans += _joined(sentences, alone=first and not spans)
+        starts = first and not spans
+        joined = _joined(sentences, alone=starts)
+        spans += (_opened(text, joined[0], inside) if starts else joined[:1]) + joined[1:]
     return [Chunk(text[s.start : s.end], s.pause, s.start, s.end) for s in spans]
 
 
@@ -167,6 +173,17 @@ def _cut(text: str, sentence: _Span, inside: bytearray) -> list[_Span]:
         start = place
     last = _trimmed(text, start, sentence.end, sentence.pause)
     return [*parts, last] if last else parts
+
+
+def _opened(text: str, span: _Span, inside: bytearray) -> list[_Span]:
+    """The first chunk; its first clause and the rest if it is long."""
+    clauses = _CLAUSE_END.finditer(text, span.start + SHORTEST, span.end - SHORTEST)
+    for found in clauses if span.length > OPENING else ():
+        if not inside[found.end()]:
+            begin = _trimmed(text, span.start, found.end(), "clause")
+            rest = _trimmed(text, found.end(), span.end, span.pause)
+            return [part for part in (begin, rest) if part]
+    return [span]
 
 
 def _best_place(text: str, start: int, middle: int, inside: bytearray) -> tuple[int, Pause]:
