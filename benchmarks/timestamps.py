@@ -87,9 +87,13 @@ def known(
         labelled.append(Labelled(mel, u.token_ids, u.durations))
         parts = plan(u.text, "en-us", Tokenizer())
         if len(parts) == 1 and parts[0].token_ids == u.token_ids:  # else its words are not known
-            samples = audio[u.start_sample : u.start_sample + u.num_samples].astype(np.float32)
+            samples = audio[u.start_sample : u.start_sample + u.num_samples]
             words = words_of(parts[0], u.durations, tts.config.mel.frame_rate)
-            speeches.append(Speech(samples / 32767, tts.sample_rate, 0, u.text, words))
+            speeches.append(
+                Speech(
+                    np.divide(samples, 32767, dtype=np.float32), tts.sample_rate, 0, u.text, words
+                )
+            )
         if len(labelled) == count:
             break
     return labelled, speeches
