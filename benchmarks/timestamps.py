@@ -30,8 +30,6 @@ from stepflow_tts.training.aligner_training import check_boundaries, trained_ali
 from stepflow_tts.training.forced_alignment import find_path
 from stepflow_tts.training.utterances import Utterance, open_audio, open_mels, read_utterances
 
-MAX_CHARACTERS = 150  # of a text: one chunk, so that its phonemes are known
-
 
 class WordEar:
     """Whisper through faster-whisper, with the times of words."""
@@ -85,7 +83,7 @@ def known(
             continue
         mel = mels[u.start_frame : u.start_frame + u.num_frames]
         labelled.append(Labelled(mel, u.token_ids, u.durations))
-        parts = plan(u.text, "en-us", Tokenizer())
+        parts = plan(u.text, "en-us", Tokenizer(), first=False)
         if len(parts) == 1 and parts[0].token_ids == u.token_ids:  # else its words are not known
             samples = audio[u.start_sample : u.start_sample + u.num_samples]
             words = words_of(parts[0], u.durations, tts.config.mel.frame_rate)
@@ -107,10 +105,9 @@ def words_of(part: Part, durations: Sequence[int], frame_rate: float) -> tuple[W
     )
 
 
-def aligner_errors(speech: Speech, text: str, tts: StepFlowTTS, aligner: Aligner) -> list[float]:
+def aligner_errors(speech: Speech, part: Part, tts: StepFlowTTS, aligner: Aligner) -> list[float]:
     """Milliseconds between the starts and ends of the words and those that the aligner finds."""
     mel, tokenizer = tts.config.mel, Tokenizer()
-    (part,) = plan(text, "en-us", tokenizer)
     features = log_mel(torch.from_numpy(np.array(speech.samples))[None], mel)[0]  # (T, M)
     symbols = [tokenizer.symbols[i] for i in part.token_ids]
     path = find_path(log_posteriors(aligner, features).numpy(), part.token_ids, symbols)
@@ -153,21 +150,18 @@ def main() -> None:
     check = check_boundaries(aligner, labelled, Tokenizer())
     by_aligner: list[float] = []
     by_recognizer: list[float] = []
-    texts = dict.fromkeys(u.text for u in unseen if len(u.text) <= MAX_CHARACTERS)
+    texts = list(dict.fromkeys(u.text for u in unseen))[: args.count]
     voices = list(tts.voices.values())
-    num_texts = 0
     for i, text in enumerate(texts):
-        if num_texts == args.count:
-            break
-        pieces = list(tts.stream(text, voices[i % len(voices)], language="en-us"))
-        if len(pieces) == 1:
-            by_aligner += aligner_errors(pieces[0], text, tts, aligner)
-            by_recognizer += ear.errors(pieces[0])
-            num_texts += 1
+        parts = plan(text, "en-us", Tokenizer())
+        pieces = tts.stream(text, voices[i % len(voices)], language="en-us")
+        for part, piece in zip(parts, pieces, strict=True):
+            by_aligner += aligner_errors(piece, part, tts, aligner)
+            by_recognizer += ear.errors(piece)
     record(
         "timestamps",
         {
-            "texts": num_texts,
+            "texts": len(texts),
             "own_error_on_known_durations": {
                 "aligner": {
                     "edges": check.num_boundaries,
