@@ -127,13 +127,12 @@ def test_chunks_cut_anywhere_are_one_text(tts: StepFlowTTS, seed: int) -> None:
     chunks = [TEXT[a:b] for a, b in pairwise(places)]
 
     async def scenario(client: AsyncTcpClient) -> None:
-        for _ in range(2):
-            await send(client, SynthesizeStart(SynthesizeVoice("ben")))
-            await send(client, *map(SynthesizeChunk, chunks[:15]))
-            await send(client, Synthesize(TEXT))  # which clients send for older servers
-            await send(client, *map(SynthesizeChunk, chunks[15:]), SynthesizeStop())
-            heard = await spoken(client, SynthesizeStopped)
-            np.testing.assert_array_equal(heard, expected(tts, TEXT, "ben"))
+        await send(client, SynthesizeStart(SynthesizeVoice("ben")))
+        await send(client, *map(SynthesizeChunk, chunks[:15]))
+        await send(client, Synthesize(TEXT))  # which clients send for older servers
+        await send(client, *map(SynthesizeChunk, chunks[15:]), SynthesizeStop())
+        heard = await spoken(client, SynthesizeStopped)
+        np.testing.assert_array_equal(heard, expected(tts, TEXT, "ben"))
         await send(client, Synthesize("And this."))
         np.testing.assert_array_equal(await spoken(client), expected(tts, "And this."))
 
