@@ -84,7 +84,7 @@ def speaker(args: argparse.Namespace) -> Source:
 
     def speak(name: str, text: str) -> Speech:
         voice = voices[int(name.rpartition("_")[2]) % len(voices)]
-        speech = tts.synthesize(text, voice, num_steps=args.steps)
+        speech = tts.synthesize(text, voice, num_steps=args.steps, speed=args.speed)
         if args.keep is not None:
             speech.save(args.keep / f"{name}.wav")
         return speech
@@ -97,6 +97,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--whisper", default="base", help="size, folder or Hub id")
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--speed", type=float, default=1.0)
     parser.add_argument("--limit", type=int, help="of texts, spread over each list")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the recordings")
     parser.add_argument("--wavs", type=Path, metavar="FOLDER", help="score these instead")
@@ -105,7 +106,7 @@ def main() -> None:
         args.keep.mkdir(parents=True, exist_ok=True)
     speak = speaker(args) if args.wavs is None else recordings(args.wavs)
     recognize = Recognizer(args.whisper)
-    result: dict[str, object] = {"steps": args.steps}
+    result: dict[str, object] = {"steps": args.steps, "speed": args.speed}
     for name in ("short", "repeated"):
         rows = list(enumerate(read(name)))
         step = 1 if args.limit is None else max(1, len(rows) // args.limit)
