@@ -57,7 +57,7 @@ lint: $(VENV)/.installed-dev  ## run ruff, mypy and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-serve: $(VENV)/.installed-serve  ## answer OpenAI's speech API on http://127.0.0.1:8000
+serve: $(VENV)/.installed-serve  ## a page to type and listen, and OpenAI's speech API, on http://127.0.0.1:8000/
 	$(BIN)/stepflow-tts serve
 
 docs: $(VENV)/.installed-dev  ## build the pages of docs/ into site/; a broken reference is an error

@@ -127,6 +127,9 @@ def test_timestamps(server: Running, tts: StepFlowTTS) -> None:
     assert whole["duration_seconds"] == pytest.approx(len(heard) / 24_000)
     streamed = events(server.post("/audio/timestamps", json=fields | {"stream_format": "sse"}))
     assert [word for event in streamed[:-1] for word in event["words"]] == whole["words"]
+    assert whole["srt"] == streamed[-1]["srt"] == tts.synthesize(TEXT, "anna").to_srt()
+    assert {event["sample_rate"] for event in streamed[:-1]} == {24_000}
+    assert all(0 < event["synthesis_seconds"] < 10 for event in streamed[:-1])
 
 
 def test_models_and_their_aliases(client: openai.OpenAI) -> None:
