@@ -60,7 +60,7 @@ def test_sillytavern(server: Running, tts: StepFlowTTS) -> None:
             "speed": 1,
             "model": "stepflow-tts",
         },
-        headers={"Authorization": "Bearer "},  # when there is no key
+        headers={"Authorization": "Bearer"},  # when there is no key
     )
     expected = tts.synthesize(TEXT, "ben").samples
     assert 0 <= len(decoded(answer.content, "mp3")) - len(expected) <= 4_096
