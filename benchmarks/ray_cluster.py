@@ -103,7 +103,8 @@ def num_models(raylet: int) -> int:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            count += parent == raylet and b"ShardActor" in (folder / "cmdline").read_bytes()
+            title = (folder / "cmdline").read_bytes()  # with .__init__ while it loads
+            count += parent == raylet and b"ShardActor" in title and b"__init__" not in title
         except OSError:  # it has ended
             continue
     return count

@@ -2,29 +2,43 @@
 
 import dataclasses
 import json
+import logging
 import os
+import pickle
 from collections.abc import Iterable, Iterator
 
 import ray
 import ray.data
-from ray.exceptions import RayTaskError
 
+from stepflow_tts.errors import StepFlowError
 from stepflow_tts.jobs.job import Job
 from stepflow_tts.jobs.rows import Row, Shard
 from stepflow_tts.jobs.shard import Done, ShardSpeaker
+
+ERRORS = (StepFlowError, OSError)  # that a job may meet; they travel as data
 
 
 class ShardActor:
     """Holds the model on one of the machines."""
 
     def __init__(self, job: Job) -> None:
-        """Load it."""
-        self._speak = ShardSpeaker(job)
+        """Load it. An error is kept for the first shard: Ray would blame itself and try again."""
+        self._error: Exception | None = None
+        try:
+            self._speak = ShardSpeaker(job)
+        except ERRORS as error:
+            self._error = error
 
     def __call__(self, item: dict[str, object]) -> dict[str, object]:
-        """A shard as `_item` packs it, to what `Done` holds."""
+        """A shard as `_item` packs it, to what `Done` holds, or to the error that ends the job."""
         rows = tuple(Row(**fields) for fields in json.loads(str(item["rows"])))
-        return self._speak(Shard(int(str(item["number"])), rows))._asdict()
+        try:
+            if self._error is not None:
+                raise self._error
+            done = self._speak(Shard(int(str(item["number"])), rows))
+        except ERRORS as error:
+            return {**Done(0, 0.0)._asdict(), "error": pickle.dumps(error)}
+        return {**done._asdict(), "error": b""}
 
 
 def speak_on_ray(
@@ -49,6 +63,8 @@ def speak_on_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here
     ray.init(address or None, ignore_reinit_error=True, logging_level="WARNING")
+    # It would tell how to turn on the progress bars that are turned off here.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     items = [_item(shard) for shard in shards]
@@ -64,11 +80,10 @@ def speak_on_ray(
         num_cpus=None if on_gpu else 1,
         num_gpus=1 if on_gpu else None,
     )
-    try:
-        for row in done.iter_rows():
-            yield Done(int(row["num_rows"]), float(row["audio_seconds"]))
-    except RayTaskError as error:
-        raise error.cause from error
+    for row in done.iter_rows():
+        if row["error"]:
+            raise pickle.loads(row["error"])
+        yield Done(int(row["num_rows"]), float(row["audio_seconds"]))
 
 
 def _item(shard: Shard) -> dict[str, object]:
