@@ -20,12 +20,14 @@ from measuring import memory_mb, options, parse, peak_memory_mb, record
 from stepflow_tts import StepFlowTTS
 
 TEXTS = ("Yes.", "No, thank you.", "It is easy to tell the depth of a well.", "Seven?", "Go on.")
-WORDS = (  # noqa: SIM905
-    "the people who remember how the old market used to look on the morning of a holiday are few"
-    " in number and live far away from the city now"
-).split()
+LENGTHENED = (  # by a pause after the comma, which comes too early for a chunk to end there
+    "No, thank you.",
+    "Well, those who remember how the old market used to look on such a morning are few in number.",
+    "Well, the people who remember how the old market used to look on the morning of a holiday are"
+    " few in number and live far away from the city these days.",
+)
+LONGEST_PAUSE = 5.0  # seconds
 WARM = 100  # calls after which memory should stand still
-SPEEDS = 51  # 0.5 to 2.0
 
 
 def equal_in_threads(tts: StepFlowTTS, workers: int, calls: int) -> dict[str, object]:
@@ -62,13 +64,13 @@ def memory_of_lengths(tts: StepFlowTTS, count: int) -> dict[str, object]:
     lengths: set[int] = set()
     warm = 0.0
     calls = 0
+    frame_seconds = 1 / tts.config.mel.frame_rate
     while len(lengths) < count:
-        if calls > 10 * count:
+        pause = calls // len(LENGTHENED) * frame_seconds
+        if pause > LONGEST_PAUSE:
             raise SystemExit(f"{calls} calls gave {len(lengths)} lengths only; ask for fewer.")
-        num_words = 1 + 7 * calls % len(WORDS)  # coprime with its length: long and short in turn
-        speed = 0.5 + 1.5 * (11 * calls // len(WORDS) % SPEEDS) / (SPEEDS - 1)
-        text = " ".join(WORDS[: num_words + 1])
-        lengths.add(len(tts.synthesize(text, speed=speed, seed=calls).samples))
+        text = LENGTHENED[calls % len(LENGTHENED)]
+        lengths.add(len(tts.synthesize(text, pause_seconds={"clause": pause}).samples))
         calls += 1
         if calls == min(WARM, count):
             warm = memory_mb()
