@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stepflow_tts import flow
@@ -23,7 +24,7 @@ from stepflow_tts.synthesis import minimum_frames
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import Tokenizer
-from stepflow_tts.training.data import Batch, Corpus
+from stepflow_tts.training.data import FRAME_STEP, TOKEN_STEP, Batch, Corpus, round_up
 from stepflow_tts.training.trajectory_data import (
     INDEX_FILE,
     NUM_STATES,
@@ -139,7 +140,8 @@ def solve(
 ) -> Tensor:
     """(5, B, T, M) states at 0, 1/4, 1/2, 3/4, 1 of the guided teacher."""
     lengths = batch.durations.sum(1)
-    num_frames, device = int(lengths.max()), batch.durations.device
+    num_frames = round_up(int(lengths.max()), FRAME_STEP)  # few shapes, for kernels made per shape
+    device = batch.durations.device
     half = config.precision == "bfloat16"
     noise = torch.zeros(len(seeds), num_frames, teacher.n_mels)
     for i, (seed, length) in enumerate(zip(seeds, lengths.tolist(), strict=True)):
@@ -147,7 +149,7 @@ def solve(
     frame_mask = torch.arange(num_frames, device=device) < lengths[:, None]  # (B, T)
     voice = teacher.encode_voice(batch.reference)
     encoding = teacher.encode_text(batch.token_ids, voice, batch.token_mask)
-    conditions = teacher.frame_conditions(encoding, batch.durations)
+    conditions = teacher.frame_conditions(encoding, batch.durations, num_frames)
     no_text = teacher.null_conditions(*conditions.shape[:2])
     no_voice = teacher.null_voice(len(seeds))
 
@@ -160,7 +162,8 @@ def solve(
 
     states = flow.euler_states(velocity, noise.to(device), flow.time_grid(config.num_steps))
     stride = config.num_steps // NUM_STATES
-    return torch.stack([x for k, x in enumerate(states) if k % stride == 0])
+    kept = [x for k, x in enumerate(states) if k % stride == 0]
+    return torch.stack(kept)[:, :, : int(lengths.max())]
 
 
 def _settle(folder: Path, settings: Settings) -> None:
@@ -203,10 +206,10 @@ def _with_texts(
         speed = rng.uniform(config.slowest, config.fastest)
         ids.append(torch.tensor(token_ids))
         durations.append(round_durations(predicted, speed=speed, minimum=minimum[token_ids]))
-    token_ids_padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    num_tokens = round_up(max(len(row) for row in ids), TOKEN_STEP)
     counts = torch.tensor([len(row) for row in ids])
     return batch._replace(
-        token_ids=token_ids_padded,
-        token_mask=torch.arange(token_ids_padded.shape[1]) < counts[:, None],
-        durations=torch.nn.utils.rnn.pad_sequence(durations, batch_first=True),
+        token_ids=torch.stack([F.pad(row, (0, num_tokens - len(row))) for row in ids]),
+        token_mask=torch.arange(num_tokens) < counts[:, None],
+        durations=torch.stack([F.pad(row, (0, num_tokens - len(row))) for row in durations]),
     )
