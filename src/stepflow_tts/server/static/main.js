@@ -105,6 +105,7 @@ async function begin() {
       words.add(event.words ?? []);
       showFigures();
       player.feed();
+      draw();
     }
     say(`${made.duration.toFixed(1)} seconds of speech are there.`);
   } finally {

@@ -42,7 +42,8 @@ export class Voices {
   }
 
   #describe() {
-    this.#about.textContent = this.chosen?.description || "Made of a clip that you gave.";
+    const { type, description } = this.chosen ?? {};
+    this.#about.textContent = type === "audio_sample" ? "Made of a clip that you gave." : description;
   }
 
   #item(voice, isChosen) {
