@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("package.json", "speak.mjs"):
         shutil.copy(HERE / name, folder)
     command = ["npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
     return folder
 
 
@@ -40,7 +40,7 @@ def told(folder: Path, server: Running) -> dict[str, Any]:
     """What the program printed."""
     command = ["node", "speak.mjs", f"{server.url}/v1", str(folder), TEXT]
     result = subprocess.run(
-        command, cwd=folder, check=False, capture_output=True, text=True, timeout=120
+        command, cwd=folder, check=False, capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr
     answer: dict[str, Any] = json.loads(result.stdout)
