@@ -261,6 +261,21 @@ def test_hanging_up_stops_the_work(checkpoint_folder: Path) -> None:
     asyncio.run(run())
 
 
+def test_nothing_waits_for_the_text_of_a_client_that_left(tts: StepFlowTTS) -> None:
+    async def run() -> None:
+        async with connected(tts) as client:
+            before = len(asyncio.all_tasks())
+            async with client() as leaving:
+                await send(leaving, SynthesizeStart(), SynthesizeChunk("Hello "), Ping())
+                await read_until(leaving, Pong)
+                assert len(asyncio.all_tasks()) > before
+            async with asyncio.timeout(SECONDS):
+                while len(asyncio.all_tasks()) > before:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
 def test_a_book_keeps_no_sentence_waiting(tts: StepFlowTTS) -> None:
     async def run() -> None:
         async with connected(tts) as client, client() as reader, client() as asker:
