@@ -108,7 +108,7 @@ class Page:
 
     def wait(self, condition: Callable[[], object]) -> None:
         """Return as soon as it holds."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < end, "it never came true"
             time.sleep(0.05)
@@ -224,8 +224,8 @@ def test_pieces_are_played_without_a_gap(page: Page, tts: StepFlowTTS) -> None:
     for one, two in itertools.pairwise(pieces):
         end = one["when"] + len(one["samples"]) / 24_000
         # Right after it, or else, where the server was too slow for that, at once.
-        late = two["when"] - end
-        assert late == pytest.approx(0, abs=1 / 24_000) or 0 < late < two["when"] - two["now"] < 0.1
+        is_next = two["when"] == pytest.approx(end, abs=1 / 24_000)
+        assert is_next or end < two["when"] < two["now"] + 0.1
     samples = np.concatenate([piece["samples"] for piece in pieces])
     expected = np.rint(tts.synthesize(TEXT, "anna").samples.clip(-1, 1) * 32_767)
     np.testing.assert_array_equal(samples, expected)
