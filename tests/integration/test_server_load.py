@@ -257,6 +257,6 @@ def test_sigterm_finishes_what_is_under_way(checkpoint_folder: Path, tts: StepFl
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url[0]}/healthz")
         assert process.wait(30) == 0
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == f"To try it, open {url[0]}/ in a browser.\n"
     expected = np.rint(tts.synthesize(text).samples * 32_767).astype("<i2")
     np.testing.assert_array_equal(np.frombuffer(data, "<i2"), expected)

@@ -252,7 +252,7 @@ def folder(tmp_path):
 
 def test_a_prepared_folder_from_end_to_end(folder, caplog):
     before = {u.id: u for u in read_utterances(folder)}
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="stepflow_tts"):
         report = align(folder, AlignConfig(held_back=3))
     after = {u.id: u for u in read_utterances(folder)}
     assert "within 30 ms" in caplog.text
