@@ -24,23 +24,12 @@ from pathlib import Path
 import ray
 import soundfile
 from ray.cluster_utils import Cluster
+from serve import SENTENCES
 
 import stepflow_tts
 
 RESULTS = Path(__file__).parent / "results" / "ray.json"
 SHARE_BEFORE = 1 / 3  # of the shards, when the worker is killed
-SENTENCES = (
-    "The birch canoe slid on the smooth planks.",
-    "Glue the sheet to the dark blue background.",
-    "It is easy to tell the depth of a well.",
-    "These days a chicken leg is a rare dish.",
-    "Rice is often served in round bowls.",
-    "The juice of lemons makes fine punch.",
-    "The box was thrown beside the parked truck.",
-    "The hogs were fed chopped corn and garbage.",
-    "Four hours of steady work faced us.",
-    "A large size in stockings is hard to sell.",
-)
 
 
 def main(args: argparse.Namespace, folder: Path) -> dict[str, object]:

@@ -138,9 +138,9 @@ def run(task: str, tables: dict[str, Any], folder: Path) -> None:
 
 def train_teacher(recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Flow matching on the recipe's data, into FOLDER/teacher."""
-    config = _config(recipe, "time", None)
-    model = build_model(config)
-    if recipe.start_teacher is not None:
+    if recipe.start_teacher is None:
+        model = build_model(_config(recipe, "time", None))
+    else:
         start = load_checkpoint(Path(recipe.start_teacher))
         if start.config.conditioning != "time":
             raise OptionError(
