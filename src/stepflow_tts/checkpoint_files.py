@@ -13,7 +13,11 @@ VOCODER_FILE = "vocoder.safetensors"
 VOICES_FOLDER = "voices"
 CARD_FILES = ("README.md", "MODEL_CARD.md")
 MAX_NUMBER = 1_000_000  # of any setting; beyond lies no network that fits in memory
-LOWEST = {"mean": -MAX_NUMBER, "griffin_lim_iterations": 0}  # all other numbers are above 0
+LOWEST = {
+    "mean": -MAX_NUMBER,
+    "contrast": 0,
+    "griffin_lim_iterations": 0,
+}  # all other numbers are above 0
 
 
 def read_config(path: Path) -> CheckpointConfig:

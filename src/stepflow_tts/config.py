@@ -40,6 +40,7 @@ class FlowConfig:
     mean: float = -2.2
     std: float = 2.5
     noise_scale: float = 1.0  # standard deviation of the noise at inference and in trajectories
+    contrast: float = 0.0  # of `raise_contrast` on what the flow made; 0 leaves it
 
     @property
     def log_floor(self) -> float:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from stepflow_tts import flow
 from stepflow_tts.audio.effects import active_level_db
 from stepflow_tts.audio.griffin_lim import griffin_lim
-from stepflow_tts.audio.mel import from_flow
+from stepflow_tts.audio.mel import from_flow, raise_contrast
 from stepflow_tts.config import CheckpointConfig, MelConfig
 from stepflow_tts.errors import SynthesisError
 from stepflow_tts.models.acoustic import AcousticModel, VoiceContext
@@ -172,7 +172,8 @@ def take_of(
     Raises:
         SynthesisError: what came out is not finite, or silent.
     """
-    log_mel = from_flow(x, config.flow).clamp(min=config.flow.log_floor)  # (1, T, M)
+    log_mel = from_flow(raise_contrast(x, config.flow.contrast), config.flow)  # (1, T, M)
+    log_mel = log_mel.clamp(min=config.flow.log_floor)
     decoded = griffin_lim(log_mel, config.mel) if vocoder is None else vocoder.decode(log_mel)
     waveform = decoded[0].float().cpu()  # (S,)
     check_is_speech(waveform, config.mel.sample_rate, index)

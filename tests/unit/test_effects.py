@@ -6,6 +6,7 @@ import torch
 from stepflow_tts.audio.effects import (
     active_level_db,
     cross_fade,
+    reduce_noise,
     resample,
     set_level,
     trim_silence,
@@ -120,6 +121,29 @@ def test_trimming_keeps_a_weak_end_of_a_word_in_a_quiet_recording():
 def test_trimming_does_not_reach_beyond_the_ends():
     waveform = sine(1.0)
     assert torch.equal(trim_silence(waveform, RATE, keep_seconds=0.5), waveform)
+
+
+@pytest.mark.parametrize("kind", ["hiss", "hum"])
+def test_noise_is_lowered_and_the_speech_stays(kind):
+    steady = noise(4.0, -50.0) if kind == "hiss" else sine(4.0, 400.0, -40.0)
+    speech = torch.cat([torch.zeros(RATE), sine(2.0, 1_000.0), torch.zeros(RATE)])
+    before = speech + steady
+    after = reduce_noise(before, RATE)
+    assert after.shape == before.shape
+    pause, tone = slice(RATE // 4, RATE * 3 // 4), slice(RATE * 3 // 2, RATE * 5 // 2)
+    assert after[pause].square().mean() < before[pause].square().mean() / 30
+    assert (after - speech)[tone].square().mean() < speech[tone].square().mean() / 50
+
+
+def test_speech_without_noise_keeps_its_level_and_its_weak_ends():
+    fricative = noise(0.2, -60.0)
+    waveform = torch.cat([torch.zeros(RATE), sine(1.0), fricative, torch.zeros(RATE)])
+    assert (reduce_noise(waveform, RATE) - waveform).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("waveform", [torch.zeros(0), torch.ones(7), torch.zeros(RATE)])
+def test_nothing_is_made_of_silence_or_of_a_click(waveform):
+    assert torch.equal(reduce_noise(waveform, RATE), waveform)
 
 
 def test_cross_fade_of_a_constant_is_that_constant():

@@ -5,7 +5,7 @@ import torch
 import torchaudio.functional
 from vocos.feature_extractors import MelSpectrogramFeatures
 
-from stepflow_tts.audio.mel import log_mel, mel_pseudo_inverse
+from stepflow_tts.audio.mel import log_mel, mel_pseudo_inverse, raise_contrast
 from stepflow_tts.config import MelConfig
 
 CONFIG = MelConfig()
@@ -45,3 +45,29 @@ def test_the_pseudo_inverse_gives_magnitudes_with_the_same_mels():
     assert magnitude.shape == (*mel.shape[:2], 513)
     again = magnitude @ torchaudio.functional.melscale_fbanks(513, 0.0, 12_000.0, 100, 24_000)
     assert (again - mel).abs().max() < 1e-3 * mel.max()
+
+
+def test_contrast_raises_harmonics_and_keeps_the_mean_and_the_order_of_bands():
+    bands = torch.arange(100.0)
+    harmonics = torch.cos(2 * math.pi * bands / 5)  # one every five bands
+    tilt = -0.05 * bands
+    features = (tilt + harmonics).expand(2, 30, 100)
+    raised = raise_contrast(features, 0.4)
+    inner = slice(10, 90)  # at the ends the mean has neighbours on one side only
+    gain = ((raised - tilt) * harmonics)[..., inner].mean() / harmonics[inner].square().mean()
+    assert gain == pytest.approx(1.4, abs=0.05)
+    means = [x[..., inner].unfold(2, 10, 10).mean(3) for x in (raised, features)]
+    assert (means[0] - means[1]).abs().max() < 0.05
+
+
+def test_contrast_does_not_raise_what_changes_from_frame_to_frame():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 500, 100, generator=generator)
+    assert raise_contrast(noise, 0.4).std() < noise.std()
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+def test_contrast_of_a_few_frames_has_their_shape(num_frames):
+    features = torch.randn(1, num_frames, 100)
+    assert raise_contrast(features, 0.4).shape == features.shape
+    assert torch.equal(raise_contrast(features, 0.0), features)

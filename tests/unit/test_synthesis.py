@@ -137,6 +137,14 @@ def test_without_noise_the_seed_is_not_heard(checkpoint: Checkpoint) -> None:
     assert not torch.equal(chunk_of(checkpoint, seed=1), chunk_of(checkpoint, seed=2))
 
 
+def test_contrast_is_heard_and_zero_is_none(checkpoint: Checkpoint) -> None:
+    flow = replace(checkpoint.config.flow, contrast=0.4)
+    raised = replace(checkpoint, config=replace(checkpoint.config, flow=flow))
+    assert checkpoint.config.flow.contrast == 0.0
+    assert chunk_of(raised).shape == chunk_of(checkpoint).shape
+    assert not torch.allclose(chunk_of(raised), chunk_of(checkpoint), atol=1e-3)
+
+
 def test_the_length_is_the_durations_divided_by_speed(checkpoint: Checkpoint) -> None:
     with torch.no_grad():
         checkpoint.model.durations.output.weight.zero_()

@@ -4,10 +4,13 @@ import math
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 import torchaudio
 from torch import Tensor
 
 from stepflow_tts.config import FlowConfig, MelConfig
+
+CONTRAST_BANDS = 11  # odd; the detail of a spectrum is what differs from the mean of so many
 
 
 @lru_cache(maxsize=8)
@@ -62,6 +65,30 @@ def to_flow(features: Tensor, config: FlowConfig) -> Tensor:
 def from_flow(x: Tensor, config: FlowConfig) -> Tensor:
     """The inverse of `to_flow` for values above the floor."""
     return x * config.std + config.mean
+
+
+def raise_contrast(features: Tensor, amount: float) -> Tensor:
+    """Log-mels with harmonics and formants that stand out more; for those that a network made.
+
+    A network trained on a squared error draws harmonics and formants flatter than speech has them,
+    and speech with flat ones sounds muffled. The detail of each spectrum, taken over three frames
+    so that noise is left out of it, is raised; the mean over neighbouring bands stays.
+
+    Args:
+        features: (B, T, M) in nats, or normalized.
+        amount: 0.4 makes the detail 1.4 times as large; 0 leaves the features as they are.
+
+    Source: the idea is that of Toda and Tokuda 2007, "A speech parameter generation algorithm
+    considering global variance", and of the post-filters of speech codecs.
+    """
+    if amount == 0:
+        return features
+    half = CONTRAST_BANDS // 2
+    padded = F.pad(features, (half, half), mode="replicate")  # (B, T, M + bands - 1)
+    detail = features - F.avg_pool1d(padded, CONTRAST_BANDS, stride=1)  # (B, T, M)
+    around = F.pad(detail, (0, 0, 1, 1), mode="replicate")  # (B, T + 2, M)
+    smooth = 0.25 * around[:, :-2] + 0.5 * detail + 0.25 * around[:, 2:]
+    return features - detail + (1 + amount) * smooth
 
 
 def band_centres(config: MelConfig) -> Tensor:

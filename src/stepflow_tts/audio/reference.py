@@ -11,6 +11,7 @@ from torch import Tensor
 from stepflow_tts.audio.effects import (
     active_level_db,
     cross_fade,
+    reduce_noise,
     resample,
     set_level,
     trim_silence,
@@ -38,7 +39,7 @@ def load_reference(
 ) -> Tensor:
     """The voice in a recording as the model hears it: (S,) mono float32, speech at -26 dBFS.
 
-    Outer silence is trimmed, then the first 7.9 s are kept and a warning logged if there was more.
+    Steady noise is lowered and outer silence trimmed, then the first 7.9 s are kept and a warning logged if there was more.
     Of a long recording only 30 s from the first sound are read. Several clips are each trimmed and
     levelled, and joined in their order; they share the 7.9 s equally, and what a short one leaves is
     shared by the others.
@@ -110,7 +111,7 @@ def _speech_of_clips(
 
 
 def _speech(source: AudioSource, sample_rate: int | None, target_rate: int) -> Tensor:
-    """What is between the outer silences of a recording, at its own level, (S,)."""
+    """What is between the outer silences of a recording, less its noise, at its own level, (S,)."""
     with open_blocks(source, sample_rate) as (rate, blocks):
         waveform = _from_first_sound(blocks, rate)
     waveform = resample(waveform - waveform.mean(), rate, target_rate)
@@ -120,7 +121,7 @@ def _speech(source: AudioSource, sample_rate: int | None, target_rate: int) -> T
             f"{source_name(source)} is silent: its level is {level:.0f} dBFS, at least "
             f"{SILENCE_DB:.0f} is needed. Record 3 to 8 s of clear speech."
         )
-    return trim_silence(waveform, target_rate)
+    return trim_silence(reduce_noise(waveform, target_rate), target_rate)
 
 
 def _from_first_sound(blocks: Iterator[Samples], rate: int) -> Tensor:
