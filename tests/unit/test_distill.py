@@ -13,7 +13,7 @@ from stepflow_tts.errors import OptionError
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.conditioning import StepIndex
 from stepflow_tts.synthesis import sample
-from stepflow_tts.training.distill import FROZEN, DistillTask, follow, student_from
+from stepflow_tts.training.distill import FROZEN, DistillTask, follow, student_from, take_trunk
 from stepflow_tts.training.losses import dual_supervision
 from stepflow_tts.training.methods import (
     DistillConfig,
@@ -56,6 +56,22 @@ def speak(model: AcousticModel, num_steps: int) -> Tensor:
         voice = model.encode_voice(draw(2, 30, M))
         conditions = model.frame_conditions(model.encode_text(tokens, voice), durations)
         return sample(model, draw(2, 11, M, seed=3), conditions, voice, num_steps, 0.0)
+
+
+def test_a_student_begins_with_the_trunk_of_another_and_its_own_teachers_ears() -> None:
+    student, teacher = start(random_model("time"), "token"), random_model("time", seed=2)
+    own = start(teacher, "token")
+    take_trunk(own, student)
+    for key, value in own.state_dict().items():
+        source = teacher if key.startswith(FROZEN) else student
+        assert torch.equal(value, source.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("other", ["table", "time"])
+def test_a_trunk_of_another_conditioning_is_refused(other: Variant) -> None:
+    teacher = random_model("time")
+    with pytest.raises(OptionError, match="start_student has another"):
+        take_trunk(start(teacher, "token"), start(teacher, other))
 
 
 @pytest.mark.parametrize(

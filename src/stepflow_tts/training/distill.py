@@ -52,6 +52,24 @@ def student_from(
     return student
 
 
+def take_trunk(student: AcousticModel, start: AcousticModel) -> None:
+    """Let a student begin with the trunk of one that has learnt; the frozen parts stay its teacher's.
+
+    Raises:
+        OptionError: `start` is of another size, or is told the step in another way.
+    """
+    trunk, own = (
+        {k: v for k, v in model.state_dict().items() if not k.startswith(FROZEN)}
+        for model in (start, student)
+    )
+    if {k: v.shape for k, v in trunk.items()} != {k: v.shape for k, v in own.items()}:
+        raise OptionError(
+            "start_student has another size or conditioning than the recipe's student. Take [model] "
+            "and conditioning from its config.json, or leave start_student out."
+        )
+    student.load_state_dict(trunk, strict=False)
+
+
 class DistillTask:
     """One of `METHODS` on trajectories; a `Task` of the loop."""
 

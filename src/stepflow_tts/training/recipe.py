@@ -33,7 +33,7 @@ from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.checkpoint import STATE_FILE, load_weights
 from stepflow_tts.training.data import Corpus, DataConfig
-from stepflow_tts.training.distill import DistillTask, student_from
+from stepflow_tts.training.distill import DistillTask, student_from, take_trunk
 from stepflow_tts.training.grow import grown
 from stepflow_tts.training.loop import LoopConfig, train
 from stepflow_tts.training.methods import DistillConfig
@@ -63,6 +63,7 @@ class Recipe:
     voices: str | None = None  # a folder of voices, *.safetensors, for the checkpoints
     start_teacher: str | None = None  # a checkpoint to begin with; it may have fewer layers
     start_vocoder: str | None = None  # a checkpoint that the vocoder's training begins with
+    start_student: str | None = None  # a checkpoint whose trunk the student begins with
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -198,6 +199,8 @@ def train_student(recipe: Recipe, folder: Path, processes: Processes) -> None:
         conditioning=recipe.conditioning,
         num_symbols=len(DEFAULT_SYMBOLS),
     )
+    if recipe.start_student is not None:
+        take_trunk(student, load_checkpoint(Path(recipe.start_student)).model)
     if processes.count == 1:
         solve_trajectories(recipe, folder)
     sets = []
