@@ -15,6 +15,9 @@ from stepflow_tts.jobs.job import Job
 from stepflow_tts.jobs.rows import Row, Shard
 from stepflow_tts.jobs.shard import Done, ShardSpeaker
 
+# Of a core that an actor keeps busy. Ray fills machines to half first, so each gets as many actors as cores; the other
+# half is where it starts anew, on the machines that are left, the actors of one that was lost.
+CPUS_OF_ACTOR = 0.5
 ERRORS = (StepFlowError, OSError)  # that a job may meet; they travel as data
 
 
@@ -46,15 +49,16 @@ def speak_on_ray(
 ) -> Iterator[Done]:
     """The shards as they are done, in any order.
 
-    Ray starts anew what was on a machine that it lost. A shard that was done there is not spoken
-    again, since its lines are there.
+    Ray starts anew what was on a machine that it lost, while no more than half of the cores are
+    lost; beyond, it waits for machines to join. A shard that was done there is not spoken again,
+    since its lines are there.
 
     Args:
         job: its folder and its checkpoint must be seen by all machines under the same path.
         shards: kept in Ray's memory, the texts and not the audio.
         address: of a running cluster; "" takes that of the environment or of this machine, or
             starts one.
-        max_actors: None for as many as there are cores, or GPUs if the job's device is one.
+        max_actors: None for as many as there are cores now, or GPUs if the job's device is one.
 
     Raises:
         StepFlowError: the model cannot be loaded by an actor.
@@ -71,13 +75,15 @@ def speak_on_ray(
     if not items:
         return
     on_gpu = (job.device or "cpu").startswith("cuda")
+    if max_actors is None and not on_gpu:
+        max_actors = max(1, int(ray.cluster_resources().get("CPU", 1)))
     done = ray.data.from_items(items, override_num_blocks=len(items)).map(
         ShardActor,
         fn_constructor_args=(job,),
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=max_actors, max_tasks_in_flight_per_actor=2
         ),
-        num_cpus=None if on_gpu else 1,
+        num_cpus=None if on_gpu else CPUS_OF_ACTOR,
         num_gpus=1 if on_gpu else None,
     )
     for row in done.iter_rows():
