@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from stepflow_tts.errors import TextError
-from stepflow_tts.text.incremental import LOOKAHEAD, Planner
+from stepflow_tts.text.incremental import LONG_LINE, LOOKAHEAD, Planner
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.split import Chunk, split
 
@@ -18,6 +18,7 @@ TEXTS = [
     "- **Bold. Not yet closed** and more of it here. Then *this one. Too* and `code. x` ends. Fine then.",
     'He said: "Wait. I am coming. Do not go." and left. "Go!" he cried. Nobody went. See [a link. '
     "b](https://example.com/x.y) for more of this. The file_name is a.b.c and snake_case it stays. OK.",
+    '12 , It is so : Leading marks ... Eight ." Another item ." - Not a list (or is it ! With two . Nine',
     "A short one.",
     "Short. One. Two. Three. Four. Five. Six. Seven. Eight. Nine. Ten. Eleven. Twelve. Thirteen is more.",
     "no end at all " * 40 + "and then. " + "Another sentence of some length follows here. " * 6,
@@ -66,6 +67,23 @@ def test_sentences_in_any_order_give_the_plan_of_the_whole() -> None:
             for s in rng.choices(sentences, k=8)
         )
         assert list(plan_parts(cut(text, rng))) == plan(text, True), text
+
+
+LONG = (
+    'Well, here is one more. 3. It is so. In 1945. He said: "Go. Now." Yes. Dr. No. It cost $5.2M. '
+    "- Not a list (or is it. Maybe). A. B. went to the U.S. today and stayed; nobody minded it at all. "
+)
+
+
+def test_a_long_line_is_forgotten_and_planned_alike() -> None:
+    text, rng = LONG * 12, random.Random(0)
+    planner = Planner(chunks, plan)
+    found, longest = [], 0
+    for part in cut(text, rng):
+        found += planner.feed(part)
+        longest = max(longest, len(planner._text))
+    assert found + planner.finish() == plan(text, True)
+    assert longest < 2 * LONG_LINE
 
 
 def test_the_first_sentence_comes_before_the_second_is_over() -> None:

@@ -11,6 +11,10 @@ LOOKAHEAD = 40
 """Characters that have to follow a sentence before it is taken to be over: what comes after them
 changes neither the words nor the end of the sentence."""
 
+LONG_LINE = 600
+"""Characters of an unfinished line from which on its settled beginning is forgotten: every look at
+a line goes through all of it."""
+
 _SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s")
 # A line of marks alone belongs to the line before it.
 _LINE_END = re.compile(r"\n(?=\s*(?:#{1,6} |[-*+•>] )?[\"'(\[*_]*[^\W_])")
@@ -57,6 +61,8 @@ class Planner(Generic[PlanT]):
         if len(ends) > self._num_ends:  # else there is no more to be settled, and looking is slow
             self._num_ends = len(ends)
             found += self._upto(_settled(self._text, ends, self._chunks, self._first))
+            if len(self._text) > LONG_LINE:
+                self._forget(ends)
         return found
 
     def finish(self) -> list[PlanT]:
@@ -68,6 +74,24 @@ class Planner(Generic[PlanT]):
         if self._first or _speaks(self._text):
             return list(self._plan(self._text, self._first)[self._done :])
         return []
+
+    def _forget(self, ends: Sequence[int]) -> None:
+        """Drop sentences whose chunks are all planned, where the rest is planned alike without them."""
+        now = self._chunks(self._text, self._first)
+        for i, end in reversed(list(enumerate(ends))):
+            before, rest = self._text[:end], self._text[end:]
+            done = self._chunks(before, self._first)
+            if (
+                (2 if self._first else 1) <= len(done) <= self._done  # the first may be one of two
+                and _texts(done) == _texts(now[: len(done)])
+                and rest.lstrip()[
+                    :1
+                ].isalpha()  # no number or mark that means more in a line's beginning
+                and self._plan(rest, False) == self._plan(self._text, self._first)[len(done) :]
+            ):
+                self._text, self._first, self._done = rest, False, self._done - len(done)
+                self._num_ends -= i + 1
+                return
 
     def _upto(self, count: int) -> list[PlanT]:
         """The items of the present text that are new among the first `count`."""
@@ -93,13 +117,18 @@ def _settled(
     """How many chunks of an unfinished line will stay what they are."""
     now, before = chunks(text, first), chunks(text[: ends[-1]], first)
     count = len(before) - 1
-    alone = first and len(before) == 1 and len(before[0].text) >= SHORTEST and len(now) > 1
-    if alone and len(now[1].text) >= SHORTEST and len(ends) == 1:
+    alone = first and len(before) == 1 and len(before[0].text) >= SHORTEST
+    apart = len(now) > 1 and now[0].pause == "sentence" and len(now[1].text) >= SHORTEST
+    if alone and apart and len(ends) == 1:
         count = 1
     same = 0
     while same < min(count, len(now)) and now[same].text == before[same].text:
         same += 1
     return same
+
+
+def _texts(chunks: Sequence[Chunk]) -> list[str]:
+    return [chunk.text for chunk in chunks]
 
 
 def _speaks(text: str) -> bool:
