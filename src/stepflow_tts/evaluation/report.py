@@ -141,14 +141,14 @@ def format_table(results: Sequence[Result], comparisons: Sequence[Comparison]) -
             lines.append([title, *("-" if count is None else f"{count:,}" for count in counts)])
     for name, metric in METRICS.items():
         if any(name in summary for summary in summaries):
-            cells = [_cell(summary.get(name), metric.decimals) for summary in summaries]
+            cells = [format_interval(summary.get(name), metric.decimals) for summary in summaries]
             lines.append([metric.title, *cells])
     for c in comparisons:
         lines += [[], [f"{c.system} minus {c.against}, paired"]]
         for name, value in c.difference.items():
-            lines.append([METRICS[name].title, _cell(value, METRICS[name].decimals, "+")])
+            lines.append([METRICS[name].title, format_interval(value, METRICS[name].decimals, "+")])
         for name, value in c.speedup.items():
-            lines.append([f"times as fast, {METRICS[name].title}", _cell(value, 2)])
+            lines.append([f"times as fast, {METRICS[name].title}", format_interval(value, 2)])
     width = max(len(cell) for line in lines for cell in line[:1]) + 2
     widths = [
         max(len(line[column]) for line in lines if len(line) > column) + 2
@@ -242,7 +242,8 @@ def _line(row: Row) -> tuple[str, str]:
     return str(row.get("text", "")), str(row.get("reference", ""))
 
 
-def _cell(value: Interval | None, decimals: int, sign: str = "") -> str:
+def format_interval(value: Interval | None, decimals: int, sign: str = "") -> str:
+    """The value with its ends in brackets; "-" where there is none."""
     if value is None:
         return "-"
     middle = f"{value.value:{sign}.{decimals}f}"
