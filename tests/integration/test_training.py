@@ -24,8 +24,9 @@ from stepflow_tts import StepFlowTTS
 from stepflow_tts.config import FlowConfig, preset
 from stepflow_tts.errors import CheckpointFormatError, InputError, OptionError
 from stepflow_tts.models.acoustic import AcousticModel
+from stepflow_tts.tensor_files import read_tensors
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
-from stepflow_tts.training.checkpoint import STATE_FILE
+from stepflow_tts.training.checkpoint import STATE_FILE, load_weights
 from stepflow_tts.training.data import Corpus, DataConfig
 from stepflow_tts.training.distill import DistillTask
 from stepflow_tts.training.loop import (
@@ -572,6 +573,22 @@ def test_from_clips_to_speech(prepared: Path, tmp_path: Path, voice_audio: Audio
         assert 0.001 < np.abs(speech.samples).max() <= 1.0
     names = {name for _, name, _ in rows_of(folder / "student")}
     assert {"held_out_endpoint_1", "held_out_endpoint_2", "held_out_endpoint_4"} <= names
+
+    finer: dict[str, Any] = {
+        "student": "finer",
+        "start_student": str(student),
+        "start_student_share": 0.25,
+    }
+    finer["distill_loop"] = tables["distill_loop"] | {"learning_rate": 0.1}
+    run("distill", tables | finer, folder)
+    start, mixed = (
+        read_tensors(path / "model.safetensors") for path in (student, student.with_name("finer"))
+    )
+    learnt = load_weights(folder / "finer" / "state.safetensors")
+    assert any((learnt[name] - start[name].float()).abs().max() > 0.02 for name in start)
+    for name, value in mixed.items():
+        expected = 0.75 * learnt[name] + 0.25 * start[name].float()
+        torch.testing.assert_close(value.float(), expected, atol=2e-3, rtol=2e-3)
 
     run("vocoder", tables, folder)
     assert (student / "vocoder.safetensors").exists()

@@ -70,6 +70,17 @@ def take_trunk(student: AcousticModel, start: AcousticModel) -> None:
     student.load_state_dict(trunk, strict=False)
 
 
+@torch.no_grad()
+def blend(student: AcousticModel, start: AcousticModel, share: float) -> None:
+    """Mix weights of what a fine-tuned student started from into it, which keeps what that knew.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
+    """
+    others = dict(start.named_parameters())
+    for name, parameter in student.named_parameters():
+        parameter.lerp_(others[name], share)
+
+
 class DistillTask:
     """One of `METHODS` on trajectories; a `Task` of the loop."""
 

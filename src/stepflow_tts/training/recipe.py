@@ -33,7 +33,7 @@ from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.checkpoint import STATE_FILE, load_weights
 from stepflow_tts.training.data import Corpus, DataConfig
-from stepflow_tts.training.distill import DistillTask, student_from, take_trunk
+from stepflow_tts.training.distill import DistillTask, blend, student_from, take_trunk
 from stepflow_tts.training.grow import grown
 from stepflow_tts.training.loop import LoopConfig, train
 from stepflow_tts.training.methods import DistillConfig
@@ -64,6 +64,7 @@ class Recipe:
     start_teacher: str | None = None  # a checkpoint to begin with; it may have fewer layers
     start_vocoder: str | None = None  # a checkpoint that the vocoder's training begins with
     start_student: str | None = None  # a checkpoint whose trunk the student begins with
+    start_student_share: float = 0.0  # of all its weights in the exported student
     seed: int = 0
     threads: int = 2
     device: str = "cpu"
@@ -95,6 +96,11 @@ def read_recipe(tables: dict[str, Any]) -> Recipe:
         raise OptionError(
             f"recipe.student is {recipe.student!r}; name a folder with A-Z, 0-9, _ and -, and none "
             f"of {', '.join(TAKEN)}."
+        )
+    if not 0 <= recipe.start_student_share < 1:
+        raise OptionError(
+            f"recipe.start_student_share is {recipe.start_student_share}; choose at least 0 and less "
+            "than 1."
         )
     return recipe
 
@@ -272,6 +278,9 @@ def export(recipe: Recipe, folder: Path) -> list[Path]:
         config = _config(recipe, conditioning, None if vocoder is None else vocoder.config)
         model = build_model(config)
         model.load_state_dict(load_weights(path))
+        if name == recipe.student and recipe.start_student is not None:
+            start = load_checkpoint(Path(recipe.start_student)).model
+            blend(model, start, recipe.start_student_share)
         target = folder / "checkpoints" / name
         target.parent.mkdir(exist_ok=True)
         save_checkpoint(target, config, model, vocoder, voices)
