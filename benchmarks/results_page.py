@@ -1,0 +1,387 @@
+"""Writes docs/results.md and docs/results.html: tables, charts and samples of every row of the comparison.
+
+    python benchmarks/results_page.py --folder runs/nano --clone REFERENCE.wav --clone OTHER.wav
+
+Reads the rows' reports in benchmarks/results, their checkpoints and losses.csv in the run's folder, and
+results_page.md beside this file, which holds the words of the page. Each row's command is in the page.
+"""
+
+import argparse
+import csv
+import html
+import json
+import re
+import string
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import markdown
+import numpy as np
+import soundfile
+import torch
+from matplotlib.figure import Figure
+
+from stepflow_tts import Speech, StepFlowTTS
+from stepflow_tts.audio.io import encode_audio
+from stepflow_tts.audio.mel import log_mel
+from stepflow_tts.config import MelConfig
+from stepflow_tts.evaluation.report import (
+    METRICS,
+    Result,
+    compare,
+    format_interval,
+    read_results,
+    summarize,
+)
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCS = ROOT / "docs"
+COLUMNS = ("wer", "sim", "dnsmos", "distillmos")
+SENTENCES = (
+    "The unique step-aware tokens significantly reduce parameters.",
+    "Exploring the boundaries of flow-matching distillation.",
+)
+QUIETEST_NATS, LOUDEST_NATS = -9.0, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A system of the comparison; its report is benchmarks/results/NAME.json."""
+
+    name: str
+    title: str
+    checkpoint: str | None  # in the run's folder of checkpoints; None: the bundled one
+    num_steps: int = 1
+    cfg_strength: float = 0.0
+
+    @property
+    def command(self) -> str:
+        """What wrote the report."""
+        model = f" --model runs/nano/checkpoints/{self.checkpoint}" if self.checkpoint else ""
+        steps = f" --steps {self.num_steps}" if self.num_steps > 1 else ""
+        guidance = f" --cfg-strength {self.cfg_strength:g}" if self.cfg_strength else ""
+        return (
+            f"stepflow-tts evaluate PAIRS.tsv{model}{steps}{guidance} --name {self.name} "
+            f"--json benchmarks/results/{self.name}.json"
+        )
+
+
+TEACHER = Row("teacher", "teacher, 10 steps, w = 0.7", "teacher", 10, 0.7)
+BUNDLE = Row("bundle", "**the bundled student**, 1 step", None)
+ENDPOINT = Row("endpoint", "endpoint, 1 step", "endpoint")
+CONSISTENCY = Row("consistency", "consistency, 1 step", "consistency")
+DUAL = Row("dual", "dual, adaLN-Zero, 1 step", "dual")
+TOKEN = Row("token", "StepFlow `token`, 1 step", "token")
+TABLE = Row("table", "StepFlow `table`, 1 step", "table")
+GUIDANCE = Row("guidance", "dual and weak guidance, adaLN-Zero", "guidance")
+LAST = Row("token_guidance", "dual, weak guidance, step-aware token", "token_guidance")
+METHODS = (
+    TEACHER,
+    Row("teacher_w0", "teacher, 10 steps, w = 0", "teacher", 10),
+    ENDPOINT,
+    CONSISTENCY,
+    DUAL,
+    TOKEN,
+    Row("token_2", "StepFlow `token`, 2 steps", "token", 2),
+    Row("token_4", "StepFlow `token`, 4 steps", "token", 4),
+    TABLE,
+    Row("table_2", "StepFlow `table`, 2 steps", "table", 2),
+    Row("table_4", "StepFlow `table`, 4 steps", "table", 4),
+    BUNDLE,
+)
+ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
+REMEDIES = (
+    TOKEN,
+    Row("token_one", "all 400 updates at one step", "token_one"),
+    Row("bundle", "7 000 updates instead of 400 (the bundled student)", None),
+)
+STRENGTHS = (
+    TOKEN,
+    Row("token_w0.05", "StepFlow `token`, w = 0.05", "token", 1, 0.05),
+    Row("token_w0.2", "StepFlow `token`, w = 0.2", "token", 1, 0.2),
+)
+PAIRED = (
+    (BUNDLE, TEACHER),
+    (TOKEN, ENDPOINT),
+    (TOKEN, CONSISTENCY),
+    (TABLE, ENDPOINT),
+    (TABLE, CONSISTENCY),
+    (DUAL, ENDPOINT),
+    (TOKEN, DUAL),
+)
+HEARD = (TEACHER, BUNDLE, ENDPOINT, CONSISTENCY, DUAL, TOKEN, TABLE)
+LEARNT = (ENDPOINT, DUAL, TOKEN, TABLE, GUIDANCE, LAST)
+
+
+def result_of(row: Row) -> Result:
+    """A row's report, of which it is the first system."""
+    return read_results(RESULTS / f"{row.name}.json")[0]
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def scores(rows: Sequence[Row]) -> str:
+    """The rows with their scores."""
+    lines = []
+    for row in rows:
+        result = result_of(row)
+        summary = summarize(result.rows)
+        cells = [format_interval(summary[name], METRICS[name].decimals) for name in COLUMNS]
+        nfe = f"{summary['nfe'].value:g}"
+        parameters = f"{(result.parameters or 0) / 1e6:.1f} M"
+        lines.append([row.title, nfe, parameters, *cells])
+    return table(["", "NFE", "parameters", *(METRICS[name].title for name in COLUMNS)], lines)
+
+
+def differences(pairs: Sequence[tuple[Row, Row]]) -> str:
+    """The first of each pair minus the second."""
+    lines = []
+    for first, second in pairs:
+        found = compare(result_of(first), result_of(second)).difference
+        cells = [format_interval(found[name], METRICS[name].decimals, "+") for name in COLUMNS]
+        lines.append([f"{first.name} - {second.name}", *cells])
+    return table(["", *(METRICS[name].title for name in COLUMNS)], lines)
+
+
+def speed() -> str:
+    """How often the student's networks run while the teacher's run once, from results/speed.json."""
+    student, teacher = read_results(RESULTS / "speed.json")
+    found = compare(student, teacher).speedup
+    summaries = [summarize(result.rows) for result in (student, teacher)]
+    lines = [
+        [
+            METRICS[name].title,
+            *(format_interval(summary[name], METRICS[name].decimals) for summary in summaries),
+            format_interval(found[name], 1),
+        ]
+        for name in ("rtf_flow", "rtf_acoustic", "rtf")
+    ]
+    return table(["", "student", "teacher", "times as fast"], lines)
+
+
+def variance() -> str:
+    """The numbers of results/variance.json."""
+    report = json.loads((RESULTS / "variance.json").read_text(encoding="utf-8"))
+    shown = (
+        ("dual_over_endpoint", "trace"),
+        ("dual_over_endpoint", "relative"),
+        ("dual_over_consistency", "trace"),
+        ("dual_over_consistency", "relative"),
+    )
+    lines = []
+    for name, numbers in zip(("start", "middle", "end"), report["states"].values(), strict=True):
+        cells = [
+            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**numbers[pair][kind])
+            for pair, kind in shown
+        ]
+        lines.append([name, *cells])
+    head = [f"{pair.replace('_', ' ')}, {kind}" for pair, kind in shown]
+    return table(["", *head], lines) + f"\n\n`{report['command']}`"
+
+
+def losses_of(path: Path, name: str) -> tuple[list[int], list[float]]:
+    """One curve of a losses.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        points = [
+            (int(line["step"]), float(line["value"]))
+            for line in csv.DictReader(file)
+            if line["name"] == name
+        ]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def draw_losses(folder: Path, path: Path) -> None:
+    """The one-step endpoint loss of every student of the comparison while it learns."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.subplots()
+    for row in LEARNT:
+        assert row.checkpoint is not None
+        steps, values = losses_of(folder / row.checkpoint / "losses.csv", "endpoint_1")
+        width = min(5, len(values))
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        style = "--" if "guidance" in row.name else "-"  # which else would hide those without
+        axes.plot(steps[width - 1 :], smooth, style, label=row.name)
+    axes.set(yscale="log", xlabel="update", ylabel="endpoint loss of one step")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def draw_quality(path: Path) -> None:
+    """Scores against the number of steps, with their intervals; the teacher as a line."""
+    names = ("wer", "sim", "dnsmos", "distillmos")
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    teacher = summarize(result_of(TEACHER).rows)
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        for kind, shift in (("token", 0.97), ("table", 1.03)):
+            rows = [row for row in METHODS if row.checkpoint == kind]
+            values = [summarize(result_of(row).rows)[name] for row in rows]
+            middle = np.array([value.value for value in values])
+            ends = np.array([[value.low, value.high] for value in values], dtype=float)
+            errors = np.abs(ends.T - middle)
+            steps = np.array([row.num_steps for row in rows]) * shift
+            axes.errorbar(steps, middle, errors, marker="o", capsize=3, label=kind)
+        axes.axhline(teacher[name].value, color="tab:gray", linestyle="--", label="teacher, 10")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([1, 2, 4], ["1", "2", "4"])
+        axes.set(title=METRICS[name].title, xlabel="steps")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def draw_spectrograms(spoken: dict[str, Speech], path: Path) -> None:
+    """The same sentence of every row."""
+    figure = Figure(figsize=(12, 1.9 * len(spoken)), layout="constrained")
+    for axes, (name, speech) in zip(figure.subplots(len(spoken)), spoken.items(), strict=True):
+        config = MelConfig(sample_rate=speech.sample_rate)
+        features = log_mel(torch.from_numpy(np.array(speech.samples))[None], config)[0]
+        extent = (0.0, speech.duration_seconds, 0.0, float(config.n_mels))
+        axes.imshow(
+            features.T.numpy(),
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            vmin=QUIETEST_NATS,
+            vmax=LOUDEST_NATS,
+            cmap="magma",
+        )
+        axes.set(ylabel=name, yticks=[])
+    figure.axes[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=80)
+
+
+def speak_rows(folder: Path) -> dict[str, list[Speech]]:
+    """Both sentences of every row that is heard, in the first bundled voice, seed 0."""
+    spoken = {}
+    for row in HEARD:
+        source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
+        with StepFlowTTS.from_pretrained(source) as tts:
+            spoken[row.name] = [
+                tts.synthesize(text, num_steps=row.num_steps, cfg_strength=row.cfg_strength)
+                for text in SENTENCES
+            ]
+    return spoken
+
+
+def samples_of(spoken: dict[str, list[Speech]], audio: Path) -> str:
+    """The table of samples, whose files are written."""
+    lines = []
+    for row in HEARD:
+        cells = []
+        for number, speech in enumerate(spoken[row.name], 1):
+            speech.save(audio / f"{row.name}-{number}.opus")
+            cells.append(f"[listen](audio/{row.name}-{number}.opus)")
+        lines.append([row.title, *cells])
+    return table(["", *(f'"{text}"' for text in SENTENCES)], lines)
+
+
+def clones_of(references: Sequence[Path], folder: Path, audio: Path) -> str:
+    """The references, and the first sentence in their voices."""
+    lines = []
+    for number, reference in enumerate(references, 1):
+        samples, sample_rate = soundfile.read(reference, dtype="float32")
+        encoded = encode_audio(samples, sample_rate, "opus")
+        (audio / f"reference-{number}.opus").write_bytes(encoded)
+        cells = [f"[listen](audio/reference-{number}.opus)"]
+        for row in (TEACHER, BUNDLE):
+            source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
+            with StepFlowTTS.from_pretrained(source) as tts:
+                speech = tts.synthesize(
+                    SENTENCES[0], reference, num_steps=row.num_steps, cfg_strength=row.cfg_strength
+                )
+            name = f"clone-{row.name}-{number}.opus"
+            speech.save(audio / name)
+            cells.append(f"[listen](audio/{name})")
+        lines.append([reference.stem, *cells])
+    return table(["", "the recording", TEACHER.title, BUNDLE.title], lines)
+
+
+def to_html(text: str) -> str:
+    """The page with players instead of links to sound."""
+    body = markdown.markdown(text, extensions=["tables", "fenced_code"])
+    body = re.sub(
+        r'<a href="(audio/[^"]+)">[^<]*</a>',
+        r'<audio controls preload="metadata" src="\1"></audio>',
+        body,
+    )
+    body = re.sub(r'href="(?!https?:)([a-z_]+)\.md', r'href="\1.md', body)
+    title = html.escape(text.split("\n", 1)[0].lstrip("# "))
+    return PAGE.substitute(title=title, body=body)
+
+
+PAGE = string.Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #8886; text-align: left; }
+img { max-width: 100%; height: auto; background: white; }
+pre { overflow-x: auto; padding: .7rem; background: #8882; }
+audio { width: 15rem; max-width: 60vw; height: 2.4rem; }
+</style>
+</head>
+<body>
+$body
+</body>
+</html>
+""")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="of the run, with its checkpoints"
+    )
+    parser.add_argument(
+        "--clone", type=Path, action="append", required=True, metavar="REFERENCE.wav"
+    )
+    args = parser.parse_args()
+    for name in ("audio", "images"):
+        (DOCS / name).mkdir(exist_ok=True)
+    spoken = speak_rows(args.folder)
+    draw_spectrograms(
+        {name: speeches[0] for name, speeches in spoken.items()},
+        DOCS / "images" / "results_spectrograms.png",
+    )
+    draw_losses(args.folder, DOCS / "images" / "results_losses.png")
+    draw_quality(DOCS / "images" / "results_quality.png")
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    rows = (*METHODS, *ABLATION, *REMEDIES, *STRENGTHS)
+    parts = {
+        "commit": commit,
+        "methods": scores(METHODS),
+        "paired": differences(PAIRED),
+        "ablation": scores(ABLATION),
+        "remedies": scores(REMEDIES),
+        "strengths": scores(STRENGTHS),
+        "speed": speed(),
+        "variance": variance(),
+        "samples": samples_of(spoken, DOCS / "audio"),
+        "clones": clones_of(args.clone, args.folder, DOCS / "audio"),
+        "commands": "\n".join(dict.fromkeys(row.command for row in rows)),
+    }
+    template = string.Template(
+        (Path(__file__).parent / "results_page.md").read_text(encoding="utf-8")
+    )
+    text = template.substitute(parts)
+    (DOCS / "results.md").write_text(text, encoding="utf-8")
+    (DOCS / "results.html").write_text(to_html(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
