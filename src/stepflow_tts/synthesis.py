@@ -97,12 +97,40 @@ def sample(
     return flow.euler(velocity, noise, flow.time_grid(num_steps))
 
 
+SLOWEST, FASTEST = 0.9, 1.1
+"""Speeds at which the network speaks, as it has heard people speak; beyond, its log-mel is warped."""
+
+
 class Draft(NamedTuple):
     """A chunk before the flow."""
 
-    durations: Tensor  # (L,) integers, frames of each token
-    conditions: Tensor  # (1, T, E)
+    durations: Tensor  # (L,) integers, frames of each token as it is heard
+    spoken: Tensor  # (L,) integers, frames of each token as the network speaks it
+    conditions: Tensor  # (1, T, E), T the frames that are spoken
     noise: Tensor  # (1, T, M)
+
+
+def warp(x: Tensor, spoken: Tensor, durations: Tensor) -> Tensor:
+    """Frames at which each token lasts as long as it should: pitch stays, since it is in the bands.
+
+    Args:
+        x: (1, T, M) log-mel with `spoken` frames of each token.
+        spoken: (L,) integers, with the sum T.
+        durations: (L,) integers, with the sum U.
+
+    Returns:
+        (1, U, M), each frame between two of x; x itself where nothing changes.
+    """
+    if torch.equal(spoken, durations):
+        return x
+    token = torch.repeat_interleave(torch.arange(len(durations)), durations)  # (U,)
+    inside = torch.arange(len(token)) - (durations.cumsum(0) - durations)[token] + 0.5
+    start = (spoken.cumsum(0) - spoken)[token]
+    place = start + inside / durations[token] * spoken[token] - 0.5  # (U,), in frames of x
+    place = place.clamp(0, x.shape[1] - 1).to(x.device)
+    before = place.floor().long()
+    after = (before + 1).clamp(max=x.shape[1] - 1)
+    return torch.lerp(x[:, before], x[:, after], (place - before)[None, :, None].to(x.dtype))
 
 
 @torch.inference_mode()
@@ -130,12 +158,18 @@ def draft_part(
     log_durations = model.predict_durations(encoding, voice)[0].cpu()  # (L,); MPS has no float64
     minimum = minimum_frames(config.symbols)[part.token_ids]
     speed = options.speed * part.rate
-    durations = round_durations(log_durations, speed=speed, minimum=minimum)  # (L,)
-    durations = set_pauses(durations, part.inner_pauses, config.mel)
-    conditions = model.frame_conditions(encoding, durations[None].to(device))  # (1, T, E)
+    durations, spoken = (
+        set_pauses(
+            round_durations(log_durations, speed=rate, minimum=minimum),
+            part.inner_pauses,
+            config.mel,
+        )
+        for rate in (speed, min(max(speed, SLOWEST), FASTEST))
+    )  # (L,)
+    conditions = model.frame_conditions(encoding, spoken[None].to(device))  # (1, T, E)
     noise = draw_noise(conditions.shape[1], config.mel.n_mels, options.seed, index)
     noise = (noise * config.flow.noise_scale).to(device)
-    return Draft(durations, conditions, noise)
+    return Draft(durations, spoken, conditions, noise)
 
 
 @torch.inference_mode()
@@ -153,7 +187,9 @@ def flow_of(
         lengths = torch.tensor([d.noise.shape[1] for d in drafts], device=noise.device)
         mask = torch.arange(noise.shape[1], device=noise.device) < lengths[:, None]  # (B, T)
     x = sample(model, noise, conditions, voice, options.num_steps, options.cfg_strength, mask)
-    return [x[i : i + 1, : d.noise.shape[1]] for i, d in enumerate(drafts)]
+    return [
+        warp(x[i : i + 1, : d.noise.shape[1]], d.spoken, d.durations) for i, d in enumerate(drafts)
+    ]
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from stepflow_tts.hub import Checkpoint, load_checkpoint
 from stepflow_tts.models.conditioning import StepIndex
 from stepflow_tts.options import Options
 from stepflow_tts.synthesis import (
+    SLOWEST,
     check_is_speech,
     draft_part,
     draw_noise,
@@ -21,6 +22,7 @@ from stepflow_tts.synthesis import (
     minimum_frames,
     sample,
     take_of,
+    warp,
 )
 from stepflow_tts.text.plan import Part
 
@@ -225,3 +227,27 @@ def test_fades_touch_the_ends_only() -> None:
     assert faded[-5:].tolist() == pytest.approx([1, 0.75, 0.5, 0.25, 0])
     assert (faded[5:-5] == 1).all()
     assert len(fade_ends(torch.ones(3), 5)) == 3
+
+
+def test_warped_tokens_last_as_long_as_they_should() -> None:
+    spoken, durations = torch.tensor([2, 0, 4, 2]), torch.tensor([1, 0, 2, 6])
+    x = torch.arange(8.0)[None, :, None]
+    warped = warp(x, spoken, durations)[0, :, 0]
+    by_hand = [0.5, 2.5, 4.5, 17 / 3, 6.0, 19 / 3, 20 / 3, 7.0, 7.0]  # the last has no next
+    assert warped.tolist() == pytest.approx(by_hand)
+    assert warp(x, spoken, spoken) is x
+
+
+def test_a_far_speed_is_spoken_at_the_nearest_that_people_speak(checkpoint: Checkpoint) -> None:
+    voice = checkpoint.model.encode_voice(draw_noise(60, 100, 1, 0))
+    part = Part([0, *range(30, 50), 1], "a" * 20, "en-us", (), 0.0)
+    far, near = (
+        draft_part(
+            checkpoint.config, checkpoint.model, part, voice, replace(OPTIONS, speed=speed), index=0
+        )
+        for speed in (0.5, SLOWEST)
+    )
+    assert torch.equal(far.spoken, near.durations)
+    assert far.durations.sum() > 1.5 * near.durations.sum()
+    (x,) = flow_of(checkpoint.model, [far], voice, OPTIONS)
+    assert x.shape[1] == far.durations.sum()
