@@ -27,6 +27,7 @@ from stepflow_tts import Speech, StepFlowTTS
 from stepflow_tts.audio.io import encode_audio
 from stepflow_tts.audio.mel import log_mel
 from stepflow_tts.config import MelConfig
+from stepflow_tts.evaluation.intervals import Interval
 from stepflow_tts.evaluation.report import (
     METRICS,
     Result,
@@ -35,6 +36,7 @@ from stepflow_tts.evaluation.report import (
     read_results,
     summarize,
 )
+from stepflow_tts.plotting import QUIETEST_NATS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -44,7 +46,7 @@ SENTENCES = (
     "The unique step-aware tokens significantly reduce parameters.",
     "Exploring the boundaries of flow-matching distillation.",
 )
-QUIETEST_NATS, LOUDEST_NATS = -9.0, 4.0
+LOUDEST_NATS = 4.0  # of all rows, so that their colors compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,7 @@ def variance() -> str:
     )
     lines = []
     for name, numbers in zip(("start", "middle", "end"), report["states"].values(), strict=True):
-        cells = [
-            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**numbers[pair][kind])
-            for pair, kind in shown
-        ]
+        cells = [format_interval(Interval(**numbers[pair][kind]), 2) for pair, kind in shown]
         lines.append([name, *cells])
     head = [f"{pair.replace('_', ' ')}, {kind}" for pair, kind in shown]
     return table(["", *head], lines) + f"\n\n`{report['command']}`"

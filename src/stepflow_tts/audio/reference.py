@@ -39,7 +39,8 @@ def load_reference(
 ) -> Tensor:
     """The voice in a recording as the model hears it: (S,) mono float32, speech at -26 dBFS.
 
-    Steady noise is lowered and outer silence trimmed, then the first 7.9 s are kept and a warning logged if there was more.
+    Steady noise is lowered and outer silence trimmed, then the first 7.9 s are kept and a warning
+    logged if there was more.
     Of a long recording only 30 s from the first sound are read. Several clips are each trimmed and
     levelled, and joined in their order; they share the 7.9 s equally, and what a short one leaves is
     shared by the others.

@@ -77,17 +77,18 @@ class Planner(Generic[PlanT]):
 
     def _forget(self, ends: Sequence[int]) -> None:
         """Drop sentences whose chunks are all planned, where the rest is planned alike without them."""
-        now = self._chunks(self._text, self._first)
+        now = _texts(self._chunks(self._text, self._first))
+        planned = self._plan(self._text, self._first)
+        fewest = 2 if self._first else 1  # the first chunk may be one of two that began as one
         for i, end in reversed(list(enumerate(ends))):
-            before, rest = self._text[:end], self._text[end:]
-            done = self._chunks(before, self._first)
+            rest = self._text[end:]
+            if not rest.lstrip()[:1].isalpha():
+                continue  # a number or mark means more where a line begins
+            done = _texts(self._chunks(self._text[:end], self._first))
             if (
-                (2 if self._first else 1) <= len(done) <= self._done  # the first may be one of two
-                and _texts(done) == _texts(now[: len(done)])
-                and rest.lstrip()[
-                    :1
-                ].isalpha()  # no number or mark that means more in a line's beginning
-                and self._plan(rest, False) == self._plan(self._text, self._first)[len(done) :]
+                fewest <= len(done) <= self._done
+                and done == now[: len(done)]
+                and self._plan(rest, False) == planned[len(done) :]
             ):
                 self._text, self._first, self._done = rest, False, self._done - len(done)
                 self._num_ends -= i + 1
