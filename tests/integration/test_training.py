@@ -666,6 +666,7 @@ def test_students_of_one_teacher_lie_beside_each_other_and_an_interrupted_one_re
         ({"distill_loop": {}}, r"recipe\.distill_loop lacks the key 'num_updates'"),
         ({"seed": 1.5}, r"recipe\.seed is 1\.5"),
         ({"data": {"reference_seconds": [1.0]}}, "must have 2 values"),
+        ({"start_student_share": 0.5}, "start_student_share has no start_student"),
     ],
 )
 def test_a_recipe_that_says_something_unknown_is_refused(

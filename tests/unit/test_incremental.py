@@ -22,6 +22,7 @@ TEXTS = [
     "A short one.",
     "Short. One. Two. Three. Four. Five. Six. Seven. Eight. Nine. Ten. Eleven. Twelve. Thirteen is more.",
     "no end at all " * 40 + "and then. " + "Another sentence of some length follows here. " * 6,
+    "A . 5. And the rest of it, which is somewhat longer than that ... " + "no end at all " * 20,
     "  \n\n ... \n\nLeading marks. And the rest of it, which is somewhat longer than that.\n\n\n",
 ]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from stepflow_tts.errors import TextError
-from stepflow_tts.text.split import SHORTEST, Chunk
+from stepflow_tts.text.split import SHORTEST, Chunk, sentence_ends
 
 LOOKAHEAD = 40
 """Characters that have to follow a sentence before it is taken to be over: what comes after them
@@ -15,7 +15,6 @@ LONG_LINE = 600
 """Characters of an unfinished line from which on its settled beginning is forgotten: every look at
 a line goes through all of it."""
 
-_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s")
 # A line of marks alone belongs to the line before it.
 _LINE_END = re.compile(r"\n(?=\s*(?:#{1,6} |[-*+•>] )?[\"'(\[*_]*[^\W_])")
 _PAIRED = ("**", "__", "*", "_", "`", "~", '"')
@@ -106,9 +105,9 @@ class Planner(Generic[PlanT]):
 def _ends(text: str) -> list[int]:
     """Where sentences of an unfinished line are over."""
     return [
-        found.end()
-        for found in _SENTENCE_END.finditer(text, 0, max(0, len(text) - LOOKAHEAD))
-        if _speaks(text[: found.end()]) and _balanced(text[: found.end()])
+        end
+        for end in sentence_ends(text, 0, max(0, len(text) - LOOKAHEAD))
+        if _speaks(text[:end]) and _balanced(text[:end])
     ]
 
 

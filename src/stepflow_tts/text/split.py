@@ -137,13 +137,21 @@ def _lines(text: str) -> list[_Span]:
 def _sentences(text: str, line: _Span) -> list[_Span]:
     """Sentences of a line; the last keeps the line's pause."""
     spans, start = [], line.start
-    for found in _SENTENCE_END.finditer(text, line.start, line.end):
-        if _ends_sentence(text, line.start, found):
-            span = _trimmed(text, start, found.end(), "sentence")
-            spans += [span] if span else []
-            start = found.end()
+    for end in sentence_ends(text, line.start, line.end):
+        span = _trimmed(text, start, end, "sentence")
+        spans += [span] if span else []
+        start = end
     last = _trimmed(text, start, line.end, line.pause)
     return [*spans, last] if last else spans
+
+
+def sentence_ends(text: str, start: int, end: int) -> list[int]:
+    """Where sentences end in a line, text[start:end], behind their marks; not the line's own end."""
+    return [
+        found.end()
+        for found in _SENTENCE_END.finditer(text, start, end)
+        if _ends_sentence(text, start, found)
+    ]
 
 
 def _ends_sentence(text: str, line_start: int, found: re.Match[str]) -> bool:

@@ -102,6 +102,11 @@ def read_recipe(tables: dict[str, Any]) -> Recipe:
             f"recipe.start_student_share is {recipe.start_student_share}; choose at least 0 and less "
             "than 1."
         )
+    if recipe.start_student_share and recipe.start_student is None:
+        raise OptionError(
+            "recipe.start_student_share has no start_student to take its share from. Name a student's "
+            "checkpoint as start_student, or leave start_student_share out."
+        )
     return recipe
 
 
