@@ -3,11 +3,9 @@
 Both ways speak the same sentences in one process, in turn, three times; the smallest times are compared.
 """
 
-import argparse
-import json
 import time
 
-import torch
+from measuring import options, parse, record
 
 from stepflow_tts import Speech, StepFlowTTS
 
@@ -19,9 +17,9 @@ SENTENCES = (
 )
 
 
-def main(voice: str, count: int) -> None:
-    """Measure and print one JSON object."""
-    tts = StepFlowTTS.from_pretrained()
+def main(model: str | None, voice: str, count: int) -> None:
+    """Measure, print and write down."""
+    tts = StepFlowTTS.from_pretrained(model)
     texts = [SENTENCES[i % len(SENTENCES)] for i in range(count)]
     single: list[float] = []
     batch: list[float] = []
@@ -38,23 +36,21 @@ def main(voice: str, count: int) -> None:
             assert len(a.samples) == len(b.samples)
         spoken = sum(speech.duration_seconds for speech in alone)
     best = (min(single[1:]), min(batch[1:]))
-    print(
-        json.dumps(
-            {
-                "texts": count,
-                "threads": torch.get_num_threads(),
-                "device": str(tts.device),
-                "single_rtf": round(best[0] / spoken, 4),
-                "batch_rtf": round(best[1] / spoken, 4),
-                "times_as_fast": round(best[0] / best[1], 3),
-            }
-        )
+    record(
+        "batches",
+        {
+            "texts": count,
+            "device": str(tts.device),
+            "single_rtf": round(best[0] / spoken, 4),
+            "batch_rtf": round(best[1] / spoken, 4),
+            "times_as_fast": round(best[0] / best[1], 3),
+        },
     )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("--voice", default="emma")
     parser.add_argument("--texts", type=int, default=32)
-    arguments = parser.parse_args()
-    main(arguments.voice, arguments.texts)
+    arguments = parse(parser)
+    main(arguments.model, arguments.voice, arguments.texts)

@@ -20,13 +20,10 @@ from pathlib import Path
 import markdown
 import numpy as np
 import soundfile
-import torch
 from matplotlib.figure import Figure
 
 from stepflow_tts import Speech, StepFlowTTS
 from stepflow_tts.audio.io import encode_audio
-from stepflow_tts.audio.mel import log_mel
-from stepflow_tts.config import MelConfig
 from stepflow_tts.evaluation.intervals import Interval
 from stepflow_tts.evaluation.report import (
     METRICS,
@@ -36,7 +33,7 @@ from stepflow_tts.evaluation.report import (
     read_results,
     summarize,
 )
-from stepflow_tts.plotting import QUIETEST_NATS
+from stepflow_tts.plotting import draw_mel
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -240,18 +237,7 @@ def draw_spectrograms(spoken: dict[str, Speech], path: Path) -> None:
     """The same sentence of every row."""
     figure = Figure(figsize=(12, 1.9 * len(spoken)), layout="constrained")
     for axes, (name, speech) in zip(figure.subplots(len(spoken)), spoken.items(), strict=True):
-        config = MelConfig(sample_rate=speech.sample_rate)
-        features = log_mel(torch.from_numpy(np.array(speech.samples))[None], config)[0]
-        extent = (0.0, speech.duration_seconds, 0.0, float(config.n_mels))
-        axes.imshow(
-            features.T.numpy(),
-            origin="lower",
-            aspect="auto",
-            extent=extent,
-            vmin=QUIETEST_NATS,
-            vmax=LOUDEST_NATS,
-            cmap="magma",
-        )
+        draw_mel(axes, speech.samples, speech.sample_rate).set_clim(vmax=LOUDEST_NATS)
         axes.set(ylabel=name, yticks=[])
     figure.axes[-1].set_xlabel("seconds")
     figure.savefig(path, dpi=80)
@@ -355,7 +341,7 @@ def main() -> None:
     spoken = speak_rows(args.folder)
     draw_spectrograms(
         {name: speeches[0] for name, speeches in spoken.items()},
-        DOCS / "images" / "results_spectrograms.png",
+        DOCS / "images" / "results_spectrograms.jpg",
     )
     draw_losses(args.folder, DOCS / "images" / "results_losses.png")
     draw_quality(DOCS / "images" / "results_quality.png")

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import soundfile
+from measuring import record
 from serve import metric, started
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3")
@@ -96,14 +97,22 @@ def main() -> int:
             memory = metric(url, "process_resident_memory_bytes", HEADERS)
             statuses += send(range(first, arguments.uploads))
             grown = (metric(url, "process_resident_memory_bytes", HEADERS) - memory) / 1e6
-        print(f"uploads: {dict(statuses)}, memory grew by {grown:.1f} MB", flush=True)
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
         command += ["-H", f"Authorization: {HEADERS['Authorization']}"]
         command += ["--checks", CHECKS, "--max-examples", str(arguments.examples), "--seed", "0"]
         with tempfile.TemporaryDirectory() as folder:  # it leaves its notes where it runs
             found = subprocess.run(command, check=False, cwd=folder).returncode
         alive = httpx.get(f"{url}/readyz").status_code == 200
-    print(f"schemathesis: {found}, alive: {alive}")
+    record(
+        "serve_fuzz",
+        {
+            "uploads": dict(statuses),
+            "memory_growth_mb": round(grown, 1),
+            "schemathesis_examples": arguments.examples,
+            "schemathesis_exit_code": found,
+            "alive": alive,
+        },
+    )
     return int(bool(found) or not alive or bool(set(statuses) - {"200", "400", "429"}))
 
 

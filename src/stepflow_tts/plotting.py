@@ -15,6 +15,7 @@ from stepflow_tts.errors import MissingDependencyError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MAX_PEAKS = 4_000  # columns of the waveform; a pixel shows no more than one
 MAX_FRAMES = 4_000  # columns of the log-mel
@@ -73,7 +74,9 @@ def plot_speech(samples: Samples, sample_rate: int, words: Sequence[TimedWord] =
     figure = SpeechFigure(figsize=(width, 4.0), layout="constrained")
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     _draw_waveform(wave, samples, sample_rate)
-    _draw_mel(mel, samples, sample_rate)
+    image = draw_mel(mel, samples, sample_rate)
+    figure.colorbar(image, ax=mel, label="log-mel in nats", pad=0.01)
+    mel.set(xlabel="seconds", ylabel="mel band")
     wave.set_xlim(0.0, seconds)
     for word in words if len(words) <= MAX_WORDS else ():
         wave.axvspan(word.start_seconds, word.end_seconds, alpha=0.15, linewidth=0)
@@ -106,8 +109,8 @@ def _draw_waveform(axes: "Axes", samples: Samples, sample_rate: int) -> None:
     axes.set_ylabel("sample")
 
 
-def _draw_mel(axes: "Axes", samples: Samples, sample_rate: int) -> None:
-    """(M, T) as an image, its bands from low to high."""
+def draw_mel(axes: "Axes", samples: Samples, sample_rate: int) -> "AxesImage":
+    """(M, T) as an image over seconds, its bands from low to high."""
     config = MelConfig(sample_rate=sample_rate)
     waveform = torch.from_numpy(np.array(samples))  # its own: Speech's cannot be written to
     shortest = config.n_fft // 2 + 1
@@ -117,7 +120,7 @@ def _draw_mel(axes: "Axes", samples: Samples, sample_rate: int) -> None:
     stride = -(-len(features) // MAX_FRAMES)
     features = features[::stride]
     column = stride * config.hop_length / sample_rate  # seconds; frame i is centred on i columns
-    image = axes.imshow(
+    return axes.imshow(
         features.T.numpy(),
         origin="lower",
         aspect="auto",
@@ -126,6 +129,3 @@ def _draw_mel(axes: "Axes", samples: Samples, sample_rate: int) -> None:
         cmap="magma",
         interpolation="nearest",
     )
-    axes.figure.colorbar(image, ax=axes, label="log-mel in nats", pad=0.01)
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("mel band")
