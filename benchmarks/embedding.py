@@ -4,13 +4,17 @@
 
 1. --workers threads make --calls calls each on one instance; every result is compared with that of the same call
    made alone, bit by bit. Every worker runs networks, so the time is that of all calls one after the other.
-2. One thread makes speech of --lengths different lengths; memory is read after the first 100 and at the end.
+2. One thread makes speech of --lengths different lengths; memory is the median of calls 51 to 100, and of the
+   last 50, since it goes up and down by some MB.
 3. The instance is closed. What it held goes back to malloc, which keeps it for the next one: the last figure is
    after malloc was told to give it to the system.
 """
 
 import ctypes
 import gc
+import itertools
+import random
+import statistics
 import threading
 import time
 import weakref
@@ -62,27 +66,29 @@ def equal_in_threads(tts: StepFlowTTS, workers: int, calls: int) -> dict[str, ob
 
 
 def memory_of_lengths(tts: StepFlowTTS, count: int) -> dict[str, object]:
-    """How memory grows over speech of `count` different lengths."""
-    lengths: set[int] = set()
-    warm = 0.0
-    calls = 0
+    """How memory grows over speech of `count` different lengths, which come in any order."""
     frame_seconds = 1 / tts.config.mel.frame_rate
-    while len(lengths) < count:
-        pause = calls // len(LENGTHENED) * frame_seconds
-        if pause > LONGEST_PAUSE:
-            raise SystemExit(f"{calls} calls gave {len(lengths)} lengths only; ask for fewer.")
-        text = LENGTHENED[calls % len(LENGTHENED)]
+    pauses = [i * frame_seconds for i in range(round(LONGEST_PAUSE / frame_seconds))]
+    random.Random(0).shuffle(pauses)
+    lengths: set[int] = set()
+    held: list[float] = []  # after each call, in MB
+    for pause, text in itertools.product(pauses, LENGTHENED):
         lengths.add(len(tts.synthesize(text, pause_seconds={"clause": pause}).samples))
-        calls += 1
-        if calls == min(WARM, count):
-            warm = memory_mb()
+        held.append(memory_mb())
+        if len(lengths) == count:
+            break
+    else:
+        raise SystemExit(f"There are {len(lengths)} lengths only; ask for fewer.")
+    if len(held) < WARM:
+        raise SystemExit(f"Ask for more than {WARM} lengths.")
+    warm, end = (statistics.median(held[i - WARM // 2 : i]) for i in (WARM, len(held)))
     return {
-        "calls": calls,
+        "calls": len(held),
         "different_lengths": len(lengths),
         "longest_seconds": round(max(lengths) / tts.sample_rate, 1),
-        f"after_{min(WARM, count)}_calls_mb": round(warm, 1),
-        "at_end_mb": round(memory_mb(), 1),
-        "growth_mb": round(memory_mb() - warm, 1),
+        f"after_{WARM}_calls_mb": round(warm, 1),
+        "at_end_mb": round(end, 1),
+        "growth_mb": round(end - warm, 1),
     }
 
 

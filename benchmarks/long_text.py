@@ -21,6 +21,7 @@ from measuring import fewest_errors, for_ears, options, parse, peak_memory_mb, r
 
 from stepflow_tts import Speech, StepFlowTTS, Voice
 from stepflow_tts.audio.griffin_lim import griffin_lim
+from stepflow_tts.evaluation.intervals import Pair, difference, ratio_of_sums
 from stepflow_tts.evaluation.scoring import cosine
 from stepflow_tts.evaluation.similarity import SpeakerEncoder
 from stepflow_tts.evaluation.wer import Errors, Recognizer
@@ -96,6 +97,12 @@ def rates(errors: list[Errors]) -> dict[str, float]:
     }
 
 
+def percent_pair(errors: list[Errors]) -> Pair:
+    """Errors in percent and words, piece by piece."""
+    wrong = np.array([100.0 * e.word_errors for e in errors])
+    return Pair(wrong, np.array([float(e.words) for e in errors]))
+
+
 def main() -> None:
     """Measure, print and write down."""
     parser = options(__doc__)
@@ -135,6 +142,9 @@ def main() -> None:
             "furthest_sim": spread(minutes, "sim"),
             "stream": rates(together),
             "each_alone": rates(alone),
+            "wer_points_more": difference(
+                ratio_of_sums, percent_pair(together), percent_pair(alone)
+            )._asdict(),
             "peak_memory_mb": peaks,
         },
     )

@@ -10,9 +10,7 @@ saved as WAV, for stepflow-tts evaluate --wavs FOLDER/texts.tsv.
 import argparse
 import asyncio
 import csv
-import json
 import os
-import platform
 import random
 import re
 import subprocess
@@ -27,8 +25,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import soundfile
+from measuring import record
 
-RESULTS = Path(__file__).parent / "results" / "serve.json"
 NUM_CLIENTS = 64
 NUM_TRICKLING = 200
 NUM_KEPT = 100
@@ -231,23 +229,10 @@ def main() -> None:
     parser.add_argument("--alone-seconds", type=float, default=30.0)
     parser.add_argument("--model")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     with started(*(["--model", arguments.model] if arguments.model else [])) as url:
         result = asyncio.run(measure(url, arguments))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    told = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit,
-        "machine": f"{os.cpu_count()} x {platform.machine()}, {platform.system()}",
-        "date": time.strftime("%Y-%m-%d"),
-        **result,
-    }
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(told, indent=2))
+    record("serve", result)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from stepflow_tts import flow
 from stepflow_tts.audio.effects import active_level_db
@@ -21,6 +21,7 @@ from stepflow_tts.errors import SynthesisError
 from stepflow_tts.models.acoustic import AcousticModel, VoiceContext
 from stepflow_tts.models.conditioning import StepIndex, TimeConditioning
 from stepflow_tts.models.duration import round_durations
+from stepflow_tts.models.shapes import FRAME_STEP, TOKEN_STEP, round_up
 from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.options import Options
 from stepflow_tts.speech import Speech
@@ -153,9 +154,14 @@ def draft_part(
         index: the part's place in the plan.
     """
     device = next(model.parameters()).device
-    tokens = torch.tensor([part.token_ids], device=device)  # (1, L)
-    encoding = model.encode_text(tokens, voice)  # (1, L, E)
-    log_durations = model.predict_durations(encoding, voice)[0].cpu()  # (L,); MPS has no float64
+    length = len(part.token_ids)
+    tokens = torch.zeros(1, round_up(length, TOKEN_STEP), dtype=torch.long)
+    tokens[0, :length] = torch.tensor(part.token_ids)
+    tokens, mask = (t.to(device) for t in (tokens, _mask([length], tokens.shape[1])))
+    encoding = model.encode_text(tokens, voice, mask)
+    log_durations = model.predict_durations(encoding, voice, mask)
+    log_durations = log_durations[0, :length].cpu()  # (L,); MPS has no float64
+    encoding = encoding[:, :length]  # (1, L, E)
     minimum = minimum_frames(config.symbols)[part.token_ids]
     speed = options.speed * part.rate
     durations, spoken = (
@@ -177,19 +183,23 @@ def flow_of(
     model: AcousticModel, drafts: Sequence[Draft], voice: VoiceContext, options: Options
 ) -> list[Tensor]:
     """(1, T, M) normalized log-mel of each draft, all in one batch and one voice."""
-    if len(drafts) == 1:
-        noise, conditions, mask = drafts[0].noise, drafts[0].conditions, None
-    else:
-        noise, conditions = (
-            pad_sequence([tensor[0] for tensor in column], batch_first=True)  # (B, T, ...)
-            for column in ([d.noise for d in drafts], [d.conditions for d in drafts])
-        )
-        lengths = torch.tensor([d.noise.shape[1] for d in drafts], device=noise.device)
-        mask = torch.arange(noise.shape[1], device=noise.device) < lengths[:, None]  # (B, T)
+    lengths = [draft.noise.shape[1] for draft in drafts]
+    longest = round_up(max(lengths), FRAME_STEP)
+    noise, conditions = (
+        torch.cat([F.pad(tensor, (0, 0, 0, longest - tensor.shape[1])) for tensor in column])
+        for column in ([d.noise for d in drafts], [d.conditions for d in drafts])
+    )  # (B, T, ...)
+    mask = _mask(lengths, longest).to(noise.device)
     x = sample(model, noise, conditions, voice, options.num_steps, options.cfg_strength, mask)
     return [
-        warp(x[i : i + 1, : d.noise.shape[1]], d.spoken, d.durations) for i, d in enumerate(drafts)
+        warp(x[i : i + 1, :length], draft.spoken, draft.durations)
+        for i, (draft, length) in enumerate(zip(drafts, lengths, strict=True))
     ]
+
+
+def _mask(lengths: Sequence[int], longest: int) -> Tensor:
+    """(B, longest) bool, True before each of the lengths."""
+    return torch.arange(longest) < torch.tensor(lengths)[:, None]
 
 
 @torch.inference_mode()
@@ -210,7 +220,13 @@ def take_of(
     """
     log_mel = from_flow(raise_contrast(x, config.flow.contrast), config.flow)  # (1, T, M)
     log_mel = log_mel.clamp(min=config.flow.log_floor)
-    decoded = griffin_lim(log_mel, config.mel) if vocoder is None else vocoder.decode(log_mel)
+    if vocoder is None:
+        decoded = griffin_lim(log_mel, config.mel)
+    else:
+        num_frames = log_mel.shape[1]
+        more = round_up(num_frames, FRAME_STEP) - num_frames
+        longer = F.pad(log_mel.transpose(1, 2), (0, more), mode="replicate").transpose(1, 2)
+        decoded = vocoder.decode(longer)[:, : (num_frames - 1) * config.mel.hop_length]
     waveform = decoded[0].float().cpu()  # (S,)
     check_is_speech(waveform, config.mel.sample_rate, index)
     faded = fade_ends(limit(waveform), round(FADE_SECONDS * config.mel.sample_rate))

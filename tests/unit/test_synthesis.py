@@ -10,6 +10,7 @@ import torch
 from stepflow_tts.errors import SynthesisError
 from stepflow_tts.hub import Checkpoint, load_checkpoint
 from stepflow_tts.models.conditioning import StepIndex
+from stepflow_tts.models.shapes import FRAME_STEP, TOKEN_STEP
 from stepflow_tts.options import Options
 from stepflow_tts.synthesis import (
     SLOWEST,
@@ -127,6 +128,40 @@ def test_drafts_together_become_what_they_become_alone(checkpoint: Checkpoint) -
     for draft, x in zip(drafts, together, strict=True):
         (alone,) = flow_of(model, [draft], voice, OPTIONS)
         torch.testing.assert_close(x, alone, rtol=0, atol=1e-4)
+
+
+def test_networks_see_few_lengths_and_that_changes_nothing(checkpoint: Checkpoint) -> None:
+    model, vocoder = checkpoint.model, checkpoint.vocoder
+    assert vocoder is not None
+    voice = model.encode_voice(draw_noise(60, 100, 1, 0))
+    seen: list[tuple[int, int]] = []
+
+    def see(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        step = {model.text: TOKEN_STEP, model.dit: FRAME_STEP}.get(module, FRAME_STEP)
+        seen.append((inputs[0].shape[-1 if module is vocoder.backbone else 1], step))
+
+    hooks = [
+        module.register_forward_pre_hook(see)
+        for module in (model.text, model.dit, vocoder.backbone)
+    ]
+    for n in (3, 20):
+        part = Part([0, *range(30, 30 + n), 1], "a" * n, "en-us", (), 0.0)
+        draft = draft_part(checkpoint.config, model, part, voice, OPTIONS, index=0)
+        (x,) = flow_of(model, [draft], voice, OPTIONS)
+        take = take_of(checkpoint.config, vocoder, draft, x, index=0)
+        assert len(seen) == 3
+        assert all(length % step == 0 for length, step in seen), seen
+        seen.clear()
+        assert len(take.waveform) == (int(draft.durations.sum()) - 1) * 256
+
+        exact = sample(model, draft.noise, draft.conditions, voice, 1, 0.0)
+        torch.testing.assert_close(x, exact, rtol=0, atol=1e-4)
+        encoding = model.encode_text(torch.tensor([part.token_ids]), voice)
+        exact = model.frame_conditions(encoding, draft.spoken[None])
+        torch.testing.assert_close(draft.conditions, exact, rtol=0, atol=1e-4)
+        seen.clear()
+    for hook in hooks:
+        hook.remove()
 
 
 def test_without_noise_the_seed_is_not_heard(checkpoint: Checkpoint) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from stepflow_tts.audio.mel import band_centres, to_flow
 from stepflow_tts.config import FlowConfig, MelConfig
 from stepflow_tts.errors import InputError
+from stepflow_tts.models.shapes import FRAME_STEP, TOKEN_STEP, round_up
 from stepflow_tts.text.tokenizer import DEFAULT_SYMBOLS
 from stepflow_tts.training.aligner_model import can_pause
 from stepflow_tts.training.degrade import degrade
@@ -27,9 +28,7 @@ PAUSE_FRAMES = 12  # 128 ms of a space or a mark is a pause to cut at; of a vowe
 PAUSING = frozenset(i for i, symbol in enumerate(DEFAULT_SYMBOLS) if can_pause(symbol))
 BUCKET_RATIO = 1.12  # longest over shortest in a bucket
 
-# Batches come in few shapes: a kernel is compiled for every new one, which on a CPU can cost as much
-# as the update itself.
-FRAME_STEP, TOKEN_STEP, REFERENCE_STEP = 32, 16, 46  # 46: .49 s
+REFERENCE_STEP = 46  # frames, .49 s: references come in few lengths too
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +177,6 @@ class Corpus:
         if rng.random() < self.config.degrade_probability:
             joined = degrade(joined, self.flow, self.centres, rng)
         return joined
-
-
-def round_up(length: int, step: int) -> int:
-    """The next multiple of `step`."""
-    return -(-length // step) * step
 
 
 def _item(u: Utterance, folder: int) -> Item:

@@ -20,11 +20,12 @@ from stepflow_tts.errors import OptionError
 from stepflow_tts.files import write_atomic
 from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.duration import round_durations
+from stepflow_tts.models.shapes import FRAME_STEP, TOKEN_STEP, round_up
 from stepflow_tts.synthesis import minimum_frames
 from stepflow_tts.text.normalize import normalize
 from stepflow_tts.text.phonemize import phonemize
 from stepflow_tts.text.tokenizer import Tokenizer
-from stepflow_tts.training.data import FRAME_STEP, TOKEN_STEP, Batch, Corpus, round_up
+from stepflow_tts.training.data import Batch, Corpus
 from stepflow_tts.training.trajectory_data import (
     INDEX_FILE,
     NUM_STATES,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stepflow_tts.config import MelConfig, from_dict
 from stepflow_tts.errors import CheckpointFormatError, InputError
-from stepflow_tts.training.data import FRAME_STEP, TOKEN_STEP, round_up
+from stepflow_tts.models.shapes import FRAME_STEP, TOKEN_STEP, round_up
 
 INDEX_FILE, STATES_FILE, SETTINGS_FILE = "trajectories.jsonl", "states.f16", "settings.json"
 NUM_STATES = 4  # kept after the noise: t = 1/4, 1/2, 3/4, 1
