@@ -60,12 +60,12 @@ OPTIONS = st.fixed_dictionaries(
 def check(tts: StepFlowTTS, text: str, options: dict[str, Any]) -> Speech | InputError:
     """What the call gave: finite, audible speech or an error of bad input, in linear time."""
     outcome: Speech | InputError
-    start = time.monotonic()
+    start = time.process_time()  # of work: a machine busy with others is no fault of the text
     try:
         outcome = tts.synthesize(text, **options)
     except InputError as error:
         outcome = error
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     assert seconds < SECONDS_A_CALL + SECONDS_A_CHARACTER * len(text), f"{seconds:.1f} s"
     if isinstance(outcome, Speech):
         assert np.isfinite(outcome.samples).all()
