@@ -92,10 +92,12 @@ METHODS = (
     BUNDLE,
 )
 ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
+LONGER = Row("longer", "10 200, of which the last 3 200 on 4.5 hours of trajectories more", "longer")
 REMEDIES = (
     TOKEN,
     Row("token_one", "all 400 updates at one step", "token_one"),
     Row("bundle", "7 000 updates instead of 400 (the bundled student)", None),
+    LONGER,
 )
 STRENGTHS = (
     TOKEN,
@@ -104,6 +106,7 @@ STRENGTHS = (
 )
 PAIRED = (
     (BUNDLE, TEACHER),
+    (LONGER, BUNDLE),
     (TOKEN, ENDPOINT),
     (TOKEN, CONSISTENCY),
     (TABLE, ENDPOINT),
