@@ -92,7 +92,9 @@ METHODS = (
     BUNDLE,
 )
 ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
-LONGER = Row("longer", "10 200, of which the last 3 200 on 4.5 hours of trajectories more", "longer")
+LONGER = Row(
+    "longer", "10 200, of which the last 3 200 on 4.5 hours of trajectories more", "longer"
+)
 REMEDIES = (
     TOKEN,
     Row("token_one", "all 400 updates at one step", "token_one"),

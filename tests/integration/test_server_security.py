@@ -294,5 +294,11 @@ def test_the_description_holds(tts: StepFlowTTS) -> None:
                 case.call_and_validate(headers=as_(ANNA), checks=checks)
 
             check()
+        for path in ("/v1/audio/speech", "/v1/audio/timestamps"):
+            case = schema[path]["POST"].Case(
+                body={"input": "Yes.", "stream_format": "sse"}, media_type="application/json"
+            )
+            answer = case.call_and_validate(headers=as_(ANNA), checks=checks)
+            assert answer.status_code == 200
     assert {"POST /v1/audio/speech", "POST /v1/audio/voices", "GET /readyz"} <= set(seen)
     assert len(seen) == 9

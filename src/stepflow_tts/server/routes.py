@@ -36,6 +36,18 @@ from stepflow_tts.server.uploads import Decoder
 from stepflow_tts.server.voices import VoiceStore
 
 EVENTS = "text/event-stream"
+EVENTS_CONTENT = {  # each event of it
+    EVENTS: {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "event": {"type": "string"},
+                "data": {"type": "string", "contentMediaType": "application/json"},
+            },
+            "required": ["data"],
+        }
+    }
+}
 IGNORED_HEADER = "X-StepFlow-Ignored"
 CONSENT = "true"
 
@@ -73,15 +85,16 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody} for status in statuses}
 
 
-def _answers(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """That a route answers with the JSON of a model."""
-    return {200: {"model": model}}
+def _answers(model: type[BaseModel], **more: Any) -> dict[int | str, dict[str, Any]]:
+    """That a route answers with the JSON of a model, and what else is to be told of the answer."""
+    return {200: {"model": model, **more}}
 
 
 def _speech_content(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """That a route answers with bytes of these types."""
+    """That a route answers with bytes of these types, or with events."""
     binary = {"schema": {"type": "string", "format": "binary"}}
-    return {200: {"description": "The speech", "content": dict.fromkeys(media_types, binary)}}
+    content = dict.fromkeys(media_types, binary) | EVENTS_CONTENT
+    return {200: {"description": "The speech", "content": content}}
 
 
 public = APIRouter()
@@ -97,7 +110,7 @@ SPEECH_ERRORS = errors(404, 413, 415, 500, 503)
 @api.post(
     "/audio/speech",
     response_class=Response,
-    responses=_speech_content(*MEDIA_TYPES.values(), EVENTS) | SPEECH_ERRORS,
+    responses=_speech_content(*MEDIA_TYPES.values()) | SPEECH_ERRORS,
 )
 async def create_speech(body: SpeechRequest, service: ServiceOf, owner: OwnerOf) -> Response:
     """Speak a text; sent as it is made."""
@@ -107,7 +120,7 @@ async def create_speech(body: SpeechRequest, service: ServiceOf, owner: OwnerOf)
 @api.post(
     "/audio/timestamps",
     response_class=Response,
-    responses=_answers(TimestampsResponse) | SPEECH_ERRORS,
+    responses=_answers(TimestampsResponse, content=EVENTS_CONTENT) | SPEECH_ERRORS,
 )
 async def create_timestamps(body: SpeechRequest, service: ServiceOf, owner: OwnerOf) -> Response:
     """Speak a text, and tell when each of its words is spoken."""
