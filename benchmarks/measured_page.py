@@ -43,6 +43,11 @@ GROUPS: dict[str, tuple[Row, ...]] = {
             "{r[stream][wer_percent]} %, {r[each_alone][wer_percent]} %",
         ),
         Row(
+            "the first minus the second, in points, with the 95 % interval of paired texts",
+            "long_text",
+            "{r[wer_points_more][value]:+.2f} [{r[wer_points_more][low]:.2f}, {r[wer_points_more][high]:+.2f}]",
+        ),
+        Row(
             "peak memory of two minutes, and of ten",
             "long_text",
             "{r[peak_memory_mb][2_minutes]:.0f} MB, {r[peak_memory_mb][10_minutes]:.0f} MB",
