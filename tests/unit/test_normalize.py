@@ -275,11 +275,28 @@ def test_numeric_dates_follow_the_language() -> None:
         ("Hello,", "Hello,"),
         ("Hello!\nthere", "Hello!\nthere."),
         ("one\r\ntwo\r\n\r\n\r\nthree ", "one.\ntwo.\n\nthree."),
-        ("  a   b\t c ", "a b c."),
+        ("  so   be\t it ", "so be it."),
     ],
 )
 def test_lines_end_in_a_mark_and_paragraphs_stay(text: str, ended: str) -> None:
     assert normalize(text) == ended
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("4 4 7", "four, four, seven."),
+        ("The code is A B 7!", "The code is A, B, seven!"),
+        ("No no NO way", "No, no, NO way."),
+        ("a very very very good day", "a very, very, very good day."),
+        ("He said that that was that.", "He said that that was that."),
+        ("Well, well, well", "Well, well, well."),
+        ("A B", "A B."),
+        ("go go\ngo go", "go go.\ngo go."),
+    ],
+)
+def test_what_is_said_one_by_one_or_over_and_over_is_a_list(text: str, spoken: str) -> None:
+    assert normalize(text) == spoken
 
 
 def test_pieces_keep_what_was_written_and_where() -> None:

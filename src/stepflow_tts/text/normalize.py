@@ -25,6 +25,7 @@ from stepflow_tts.text.speakable import check_speakable
 _TOKEN = re.compile(r"\s+|\S+")
 _SPACE_BEFORE_MARK = re.compile(r" (?=[,.;:!?…)])")
 _LINE_ENDS = tuple(".!?:;,…—")
+_SHORTEST_LIST = 3  # "A B C" and "no no no" are lists, "that that" is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def pieces(text: str, *, language: str = "en-us", given: Sequence[Given] = ()) -
             f"The text {text[:40]!r} holds only marks that are not said. "
             "Give at least one word in English."
         )
-    return found
+    return _listed(found)
 
 
 def _heard(text: str, given: Sequence[Given]) -> str:
@@ -209,6 +210,29 @@ def _ended(spoken: str) -> str:
     body = spoken.rstrip()
     stop = "" if body.rstrip("\"')]").endswith(_LINE_ENDS) else "."
     return body + stop + spoken[len(body) :]
+
+
+def _listed(found: list[Piece]) -> list[Piece]:
+    """Commas between letters or digits said one by one, and in a word that is said over and over.
+
+    So "4 4 7" is said as it is read aloud, and not as one word.
+    """
+    result, start = list(found), 0
+    for end in range(1, len(found) + 1):
+        if end < len(found) and _of_one_list(found[end - 1], found[end]):
+            continue
+        if end - start >= _SHORTEST_LIST:
+            for i in range(start, end - 1):
+                result[i] = _with_spoken(found[i], f"{found[i].spoken[:-1]}, ")
+        start = end
+    return result
+
+
+def _of_one_list(piece: Piece, following: Piece) -> bool:
+    """Whether two pieces without a mark between them are single characters, or the same word."""
+    first, second = ("".join(filter(str.isalnum, p.written)).casefold() for p in (piece, following))
+    plain = piece.written[-1].isalnum() and piece.spoken[-1] == " " and piece.spoken[-2].isalnum()
+    return plain and (first == second or len(first) == len(second) == 1)
 
 
 def _with_spoken(piece: Piece, spoken: str) -> Piece:
