@@ -37,8 +37,9 @@ from stepflow_tts.training.checkpoint import load_weights
 from stepflow_tts.training.distill import DistillTask, student_from
 from stepflow_tts.training.loop import step_generator
 from stepflow_tts.training.methods import METHODS, Method, Networks
-from stepflow_tts.training.recipe import Recipe, load_teacher, read_recipe
+from stepflow_tts.training.recipe import Recipe, read_recipe
 from stepflow_tts.training.recipe_files import read_tables
+from stepflow_tts.training.run import load_teacher
 from stepflow_tts.training.trajectory_data import Trajectories, TrajectoryBatch
 
 RESAMPLES = 2_000

@@ -17,6 +17,7 @@ LOWEST = {
     "mean": -MAX_NUMBER,
     "contrast": 0,
     "griffin_lim_iterations": 0,
+    "refiner_layers": 0,
 }  # all other numbers are above 0
 
 

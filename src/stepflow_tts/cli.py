@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stepflow_tts.speech import Speech
 
 PROGRESS_SECONDS = 5.0
+TRAINING_TASKS = ("teacher", "vocoder", "trajectories", "distill", "refiner", "export")
 MODEL_HELP = "a checkpoint's folder or its Hub id, instead of the bundled one"
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -97,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_arguments(evaluate)
     evaluate.set_defaults(log_level=logging.INFO)
     train = commands.add_parser("train", help="train a network", parents=[common])
-    train.add_argument("task", choices=("teacher", "vocoder", "trajectories", "distill", "export"))
+    train.add_argument("task", choices=TRAINING_TASKS)
     train.add_argument("--config", type=Path, required=True, metavar="RECIPE.toml")
     train.add_argument(
         "--folder", type=Path, help="for all that comes of it (default: runs/RECIPE)"
@@ -298,7 +299,7 @@ def _train(args: argparse.Namespace) -> None:
     from stepflow_tts.training.recipe_files import read_tables
 
     tables = read_tables(args.config)
-    from stepflow_tts.training.recipe import run  # loads PyTorch
+    from stepflow_tts.training.run import run  # loads PyTorch
 
     run(args.task, tables, args.folder or Path("runs") / args.config.stem)
 

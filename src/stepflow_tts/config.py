@@ -75,6 +75,8 @@ class VocoderConfig:
     prior: bool = True  # start from the mels' linear magnitudes and pulses at their pitch
     pitch_dim: int = 128  # the network that reads the pitch; only with a prior
     pitch_layers: int = 4
+    refiner_dim: int = 160  # of the network that draws a student's harmonics again
+    refiner_layers: int = 0  # 0 = none; only with a prior
     griffin_lim_iterations: int = 2  # fast Griffin-Lim from the network's phase; 0 = none
 
 

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from stepflow_tts.errors import MissingDependencyError, OptionError
 from stepflow_tts.training import processes
 from stepflow_tts.training.prepare import is_held_out, prepare
-from stepflow_tts.training.recipe import run
+from stepflow_tts.training.run import run
 
 Audio = Callable[..., npt.NDArray[np.float32]]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from stepflow_tts.training.recipe import run
+from stepflow_tts.training.run import run
 tables, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 for task in ("teacher", "vocoder"):
     run(task, tables, folder)

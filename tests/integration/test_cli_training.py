@@ -60,6 +60,16 @@ validate_every = 1
 num_updates = 2
 log_every = 1
 validate_every = 1
+
+[refiner]
+dim = 16
+num_layers = 1
+validation_batches = 1
+
+[refiner_loop]
+num_updates = 2
+log_every = 1
+validate_every = 1
 """
 
 
@@ -96,14 +106,20 @@ def desk(
 def test_recordings_to_speech(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "corpus/manifest.jsonl", "--folder", "prepared"]) == 0
     assert "written: 6" in capsys.readouterr().out
-    for task in ("teacher", "vocoder", "distill"):
+    for task in ("teacher", "vocoder", "distill", "refiner"):
         assert main(["train", task, "--config", "tiny.toml"]) == 0
     checkpoints = desk / "runs" / "tiny" / "checkpoints"
     for kind in ("teacher", "student"):
         tts = StepFlowTTS.from_pretrained(checkpoints / kind)
         assert tts.config.model.dim == 32
         assert tts.encode_voice("corpus/0.wav").log_mel.shape[1] == tts.config.mel.n_mels
+        assert tts.config.vocoder is not None
+        assert tts.config.vocoder.refiner_layers == (kind == "student")
     assert tts.config.conditioning == "token"
+    # A refiner is the student's alone: the vocoder's training goes on without it.
+    recipe = RECIPE.replace("threads = 1", f'threads = 1\nstart_vocoder = "{checkpoints}/student"')
+    (desk / "again.toml").write_text(recipe)
+    assert main(["train", "vocoder", "--config", "again.toml"]) == 0
     assert main(["prepare", "corpus/manifest.jsonl", "--folder", "prepared"]) == 2
     assert "exists already" in capsys.readouterr().err
 
@@ -113,6 +129,8 @@ def test_tasks_out_of_order_and_wrong_recipes_are_exit_2(
 ) -> None:
     assert main(["train", "distill", "--config", "tiny.toml"]) == 2
     assert "train teacher" in capsys.readouterr().err
+    assert main(["train", "refiner", "--config", "tiny.toml"]) == 2
+    assert "train distill" in capsys.readouterr().err
     (desk / "typo.toml").write_text(RECIPE.replace("batch_size", "batchsize"))
     assert main(["train", "vocoder", "--config", "typo.toml"]) == 2
     assert "batchsize" in capsys.readouterr().err

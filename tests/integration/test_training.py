@@ -38,7 +38,8 @@ from stepflow_tts.training.loop import (
     train,
 )
 from stepflow_tts.training.prepare import is_held_out, prepare
-from stepflow_tts.training.recipe import read_recipe, run
+from stepflow_tts.training.recipe import read_recipe
+from stepflow_tts.training.run import run
 from stepflow_tts.training.teacher import TeacherConfig, TeacherTask
 
 Audio = Callable[..., npt.NDArray[np.float32]]

@@ -11,6 +11,8 @@ from vocos.models import VocosBackbone
 
 from stepflow_tts.audio.griffin_lim import refine_phase
 from stepflow_tts.config import MelConfig, VocoderConfig
+from stepflow_tts.errors import CheckpointFormatError
+from stepflow_tts.models.refiner import Refiner
 from stepflow_tts.models.source import (
     MEL_MEAN,
     MEL_STD,
@@ -86,10 +88,16 @@ class Vocoder(nn.Module):
 
     The start: pulses at the pitch read from the mels and noise give the phase, `MelInverse` the
     magnitude. The network turns the pulses' phases, corrects the magnitudes and shapes the noise in time;
-    all of that begins at exactly zero. Without a prior this is Vocos as published.
+    all of that begins at exactly zero. Without a prior this is Vocos as published. A refiner, if there is
+    one, was trained with a student, and works on what `decode` is given, at the pitch read from that.
     """
 
     def __init__(self, config: VocoderConfig, mel: MelConfig) -> None:
+        """Draw the weights.
+
+        Raises:
+            CheckpointFormatError: a refiner is asked for without a prior, so without a pitch.
+        """
         super().__init__()
         self.config = config
         self.mel = mel
@@ -105,6 +113,14 @@ class Vocoder(nn.Module):
             for layer in (self.head.out, self.shape):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        self.refiner: Refiner | None = None
+        if config.refiner_layers:
+            if not config.prior:
+                raise CheckpointFormatError(
+                    "vocoder.refiner_layers needs vocoder.prior, which reads the pitch: set prior = true "
+                    "or refiner_layers = 0."
+                )
+            self.refiner = Refiner(config.refiner_dim, config.refiner_layers, mel)
 
     def spectrum(
         self, log_mel: Tensor, pitch: Pitch | None = None, noise: Tensor | None = None
@@ -161,7 +177,12 @@ class Vocoder(nn.Module):
             input. The phase is made consistent by `config.griffin_lim_iterations` rounds of fast
             Griffin-Lim.
         """
-        spectrum = self.spectrum(log_mel)
+        pitch = None
+        if self.refiner is not None:
+            assert self.pitch is not None
+            pitch = self.pitch.predict(log_mel)
+            log_mel = self.refiner(log_mel, pitch)
+        spectrum = self.spectrum(log_mel, pitch)
         return refine_phase(
             spectrum.log_magnitude.exp(),
             spectrum.direction.angle(),

@@ -73,7 +73,7 @@ def dual_supervision(
 
     Source: StepFlow (DSFlow), arXiv 2602.09041, dual supervision.
     """
-    first, y = _roll_out(f, states[0], num_steps)
+    first, y = roll_out(f, states[0], num_steps)
     ends = states[:: (len(states) - 1) // num_steps]  # (n + 1, B, T, M)
     known = tau == 0 and k == 0  # the roll-out has just evaluated it
     v = first if known else f(torch.lerp(ends[k], ends[k + 1], tau), k)
@@ -85,7 +85,7 @@ def endpoint_distillation(
     f: Callable[[Tensor, int], Tensor], states: Tensor, num_steps: int, frame_mask: Tensor
 ) -> Tensor:
     """The endpoint loss of `dual_supervision` alone; the arguments are those of the same name."""
-    return all_bands(_roll_out(f, states[0], num_steps)[1] - states[-1], frame_mask)
+    return all_bands(roll_out(f, states[0], num_steps)[1] - states[-1], frame_mask)
 
 
 def weak_guidance(unconditional: Tensor, conditional: Tensor, frame_mask: Tensor) -> Tensor:
@@ -145,10 +145,10 @@ def all_bands(difference: Tensor, frame_mask: Tensor) -> Tensor:
     return masked_mean_square(difference, frame_mask, bands)
 
 
-def _roll_out(
+def roll_out(
     f: Callable[[Tensor, int], Tensor], noise: Tensor, num_steps: int
 ) -> tuple[Tensor, Tensor]:
-    """The first velocity, and the endpoint after `num_steps` Euler steps of the student."""
+    """The first velocity, and the endpoint after `num_steps` Euler steps of the student from `noise`."""
     first = f(noise, 0)
     y = noise + first / num_steps
     for step in range(1, num_steps):

@@ -20,6 +20,7 @@ from stepflow_tts.training.losses import (
     consistency_distillation,
     dual_supervision,
     endpoint_distillation,
+    roll_out,
     weak_guidance,
 )
 from stepflow_tts.training.trajectory_data import TrajectoryBatch
@@ -118,6 +119,12 @@ METHODS: dict[Method, Callable[..., Result]] = {
     "endpoint": endpoint,
     "consistency": consistency,
 }
+
+
+def endpoint_of(model: AcousticModel, batch: TrajectoryBatch, n: int) -> Tensor:
+    """(B, T, M) where the model arrives after n steps from the batch's noise."""
+    batch = _to(batch, model)
+    return roll_out(_velocity_at_step(model, batch, n), batch.states[0], n)[1]
 
 
 def endpoint_term(model: AcousticModel, batch: TrajectoryBatch, n: int) -> Tensor:
