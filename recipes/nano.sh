@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 [ -d data/nano ] || stepflow-tts prepare "$@" --folder data/nano --variants 1
 stepflow-tts align data/nano --aligner checkpoints/aligner.safetensors
-for task in teacher vocoder distill; do
+for task in teacher vocoder distill refiner; do
   stepflow-tts train "$task" --config recipes/nano.toml --folder runs/nano
 done
 # The table's other rows: students of the same teacher and trajectories, beside this one.

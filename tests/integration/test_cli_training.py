@@ -21,6 +21,7 @@ folders = ["prepared"]
 texts = ["texts.txt"]
 voices = "voices"
 threads = 1
+student_noise_scale = 0.2
 
 [model]
 preset = "test"
@@ -113,6 +114,7 @@ def test_recordings_to_speech(desk: Path, capsys: pytest.CaptureFixture[str]) ->
         tts = StepFlowTTS.from_pretrained(checkpoints / kind)
         assert tts.config.model.dim == 32
         assert tts.encode_voice("corpus/0.wav").log_mel.shape[1] == tts.config.mel.n_mels
+        assert tts.config.flow.noise_scale == (0.2 if kind == "student" else 1.0)
         assert tts.config.vocoder is not None
         assert tts.config.vocoder.refiner_layers == (kind == "student")
     assert tts.config.conditioning == "token"

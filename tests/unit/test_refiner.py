@@ -17,7 +17,6 @@ from stepflow_tts.models.acoustic import AcousticModel
 from stepflow_tts.models.refiner import Refiner
 from stepflow_tts.models.source import Pitch
 from stepflow_tts.models.vocoder import Vocoder
-from stepflow_tts.training.methods import DistillConfig
 from stepflow_tts.training.refiner import (
     RefinerConfig,
     RefinerTask,
@@ -164,7 +163,6 @@ def task(**changes: float) -> RefinerTask:
         data,  # type: ignore[arg-type]
         config,
         FlowConfig(contrast=0.4),
-        DistillConfig(),
         seed=0,
     )
 
@@ -198,7 +196,7 @@ def test_the_distance_is_that_of_the_flow_s_units_over_real_frames() -> None:
     with torch.no_grad():
         learning.refiner.out.bias[:100] = 1.0  # three nats more in every band
     batch = Fake().batch(0)
-    example = learning._example(batch, 1)
+    example = learning._example(batch)
     same = example._replace(log_mel=example.target)
     expected = (3.0 / FlowConfig().std) ** 2
     assert learning._distance(learning.refiner, same, batch).item() == pytest.approx(expected)

@@ -44,6 +44,9 @@ class Recipe:
     device: str = "cpu"
     student: str = "student"  # its folder; students of one teacher lie beside each other
     conditioning: Conditioning = "token"  # of the student; time keeps the teacher's adaLN-Zero
+    student_noise_scale: float | None = (
+        None  # that it is heard with; None = that of the trajectories
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -17,7 +17,7 @@ from stepflow_tts.models.source import Pitch
 from stepflow_tts.models.vocoder import Vocoder
 from stepflow_tts.training.loop import Loss, step_generator
 from stepflow_tts.training.losses import all_bands
-from stepflow_tts.training.methods import DistillConfig, draw_steps, endpoint_of
+from stepflow_tts.training.methods import endpoint_of
 from stepflow_tts.training.trajectory_data import Trajectories, TrajectoryBatch
 
 
@@ -85,7 +85,6 @@ class RefinerTask:
         held_out: Trajectories,
         config: RefinerConfig,
         flow: FlowConfig,
-        steps: DistillConfig,
         seed: int,
     ) -> None:
         """Choose what is trained.
@@ -97,7 +96,6 @@ class RefinerTask:
             held_out: to validate on.
             config: the refiner's size.
             flow: the student's, with the contrast that it is heard with.
-            steps: the chances of 1, 2 and 4 steps.
             seed: of every draw.
 
         Raises:
@@ -112,7 +110,7 @@ class RefinerTask:
         self.pitch = vocoder.pitch.eval().requires_grad_(False)
         self.student = student.eval().requires_grad_(False)
         self.trajectories, self.held_out = trajectories, held_out
-        self.config, self.flow, self.steps, self.seed = config, flow, steps, seed
+        self.config, self.flow, self.seed = config, flow, seed
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -126,32 +124,30 @@ class RefinerTask:
     def losses(self, batch: TrajectoryBatch, step: int) -> Iterator[Loss]:
         """How far the refined log-mels are from the teacher's."""
         generator = step_generator(self.seed, step)
-        n = draw_steps(self.steps, generator)
         from_teacher = torch.rand(1, generator=generator).item() < self.config.teacher_share
-        example = self._example(batch, n)
+        example = self._example(batch)
         if from_teacher:
             example = example._replace(log_mel=example.target)
         value = self._distance(self.refiner, example, batch)
-        yield Loss(
-            "refiner", value, {"refined_teacher" if from_teacher else f"refined_{n}": value.item()}
-        )
+        name = "refined_teacher" if from_teacher else "refined"
+        yield Loss("refiner", value, {name: value.item()})
 
     @torch.no_grad()
     def validate(self, ema: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002
-        """The same at one step on trajectories kept back, with the refiner and without it."""
+        """The same on trajectories kept back, with the refiner and without it."""
         scores = {"held_out_draft": 0.0, "held_out_refined": 0.0}
         for i in range(self.config.validation_batches):
             batch = self.held_out.batch(i)
-            example = self._example(batch, 1)
+            example = self._example(batch)
             for name, network in (("draft", None), ("refined", ema)):
                 distance = self._distance(network, example, batch).item()
                 scores[f"held_out_{name}"] += distance / self.config.validation_batches
         return scores
 
     @torch.no_grad()
-    def _example(self, batch: TrajectoryBatch, n: int) -> Example:
-        """The student's log-mels after n steps and the teacher's, both as the vocoder gets them."""
-        draft = endpoint_of(self.student, batch, n)
+    def _example(self, batch: TrajectoryBatch) -> Example:
+        """The student's log-mels of one step and the teacher's, both as the vocoder gets them."""
+        draft = endpoint_of(self.student, batch, 1)
         log_mel, target = (self._heard(x) for x in (draft, batch.states[-1].to(draft.device)))
         with torch.autocast(target.device.type, enabled=False):
             return Example(log_mel, self.pitch.predict(target), target)

@@ -184,7 +184,6 @@ def train_refiner(recipe: Recipe, folder: Path, processes: Processes) -> None:
         *_open_trajectories(recipe, folder),
         recipe.refiner,
         recipe.flow,
-        recipe.distill,
         recipe.seed,
     )
     train(task, folder / recipe.student / "refiner", recipe.refiner_loop, processes=processes)
@@ -255,6 +254,9 @@ def export(recipe: Recipe, folder: Path) -> list[Path]:
             is_student = name == recipe.student
             own = _refined(recipe, folder, vocoder) if is_student else without_refiner(vocoder)
         config = _config(recipe, conditioning, None if own is None else own.config)
+        if name == recipe.student and recipe.student_noise_scale is not None:
+            flow = dataclasses.replace(config.flow, noise_scale=recipe.student_noise_scale)
+            config = dataclasses.replace(config, flow=flow)
         model = build_model(config)
         model.load_state_dict(load_weights(path))
         if name == recipe.student and recipe.start_student is not None:
