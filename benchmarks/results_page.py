@@ -69,6 +69,13 @@ class Row:
 
 
 TEACHER = Row("teacher", "teacher, 10 steps, w = 0.7", "teacher", 10, 0.7)
+TEACHER_BUNDLE = Row(
+    "teacher_bundle",
+    "the same with a round of Griffin-Lim, as the bundle has it",
+    "teacher_gl1",
+    10,
+    0.7,
+)
 BUNDLE = Row("bundle", "**the bundled student**, 1 step", None)
 ENDPOINT = Row("endpoint", "endpoint, 1 step", "endpoint")
 CONSISTENCY = Row("consistency", "consistency, 1 step", "consistency")
@@ -79,6 +86,7 @@ GUIDANCE = Row("guidance", "dual and weak guidance, adaLN-Zero", "guidance")
 LAST = Row("token_guidance", "dual, weak guidance, step-aware token", "token_guidance")
 METHODS = (
     TEACHER,
+    TEACHER_BUNDLE,
     Row("teacher_w0", "teacher, 10 steps, w = 0", "teacher", 10),
     ENDPOINT,
     CONSISTENCY,
@@ -92,14 +100,16 @@ METHODS = (
     BUNDLE,
 )
 ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
-LONGER = Row(
-    "longer", "10 200, of which the last 3 200 on 4.5 hours of trajectories more", "longer"
-)
+SHORTER = Row("updates_7000", "7 000 updates instead of 400, on 11 hours", "updates_7000")
+LONGER = Row("longer", "10 200, the last 3 200 on 15.5 hours of trajectories", "longer")
+REFINED = Row("refined", "and a refiner", "refined")
 REMEDIES = (
     TOKEN,
     Row("token_one", "all 400 updates at one step", "token_one"),
-    Row("bundle", "7 000 updates instead of 400 (the bundled student)", None),
+    SHORTER,
     LONGER,
+    REFINED,
+    Row("bundle", "and a round of Griffin-Lim, and less noise: the bundled student", None),
 )
 STRENGTHS = (
     TOKEN,
@@ -108,7 +118,10 @@ STRENGTHS = (
 )
 PAIRED = (
     (BUNDLE, TEACHER),
-    (LONGER, BUNDLE),
+    (BUNDLE, TEACHER_BUNDLE),
+    (LONGER, SHORTER),
+    (REFINED, LONGER),
+    (BUNDLE, REFINED),
     (TOKEN, ENDPOINT),
     (TOKEN, CONSISTENCY),
     (TABLE, ENDPOINT),
