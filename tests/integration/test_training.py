@@ -668,6 +668,8 @@ def test_students_of_one_teacher_lie_beside_each_other_and_an_interrupted_one_re
         ({"seed": 1.5}, r"recipe\.seed is 1\.5"),
         ({"data": {"reference_seconds": [1.0]}}, "must have 2 values"),
         ({"start_student_share": 0.5}, "start_student_share has no start_student"),
+        ({"student_noise_scale": 0.0}, r"student_noise_scale is 0\.0; choose more than 0"),
+        ({"refiner": {"num_layers": 0}}, "recipe.refiner has dim 160 and num_layers 0"),
     ],
 )
 def test_a_recipe_that_says_something_unknown_is_refused(

@@ -68,8 +68,8 @@ def test_the_comb_has_its_teeth_on_the_harmonics() -> None:
     assert (low & on & (harmonics > 0.9)).any()
     assert (cosine[low & on] > 0.5).all()
     assert (cosine[low & between] < -0.5).all()
-    tenth = low & ((harmonics % 1 - 0.25).abs() < 0.1)
-    assert (sine[tenth] > 0.5).all()  # rising out of a harmonic
+    quarter = low & ((harmonics % 1 - 0.25).abs() < 0.1)
+    assert (sine[quarter] > 0.5).all()  # rising out of a harmonic
     assert cosine[-1].abs() < 1e-2  # the last band is as wide as one and a half of them
 
 

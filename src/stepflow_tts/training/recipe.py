@@ -75,6 +75,16 @@ def read_recipe(tables: dict[str, Any]) -> Recipe:
             f"recipe.student is {recipe.student!r}; name a folder with A-Z, 0-9, _ and -, and none "
             f"of {', '.join(TAKEN)}."
         )
+    if recipe.student_noise_scale is not None and not recipe.student_noise_scale > 0:
+        raise OptionError(
+            f"recipe.student_noise_scale is {recipe.student_noise_scale}; choose more than 0, or leave it "
+            "out for that of the trajectories."
+        )
+    if min(recipe.refiner.dim, recipe.refiner.num_layers) < 1:
+        raise OptionError(
+            f"recipe.refiner has dim {recipe.refiner.dim} and num_layers {recipe.refiner.num_layers}; "
+            "both must be at least 1."
+        )
     if not 0 <= recipe.start_student_share < 1:
         raise OptionError(
             f"recipe.start_student_share is {recipe.start_student_share}; choose at least 0 and less "
