@@ -16,6 +16,7 @@ MAX_NUMBER = 1_000_000  # of any setting; beyond lies no network that fits in me
 LOWEST = {
     "mean": -MAX_NUMBER,
     "contrast": 0,
+    "formants": 0,
     "griffin_lim_iterations": 0,
     "refiner_layers": 0,
 }  # all other numbers are above 0

@@ -41,6 +41,7 @@ class FlowConfig:
     std: float = 2.5
     noise_scale: float = 1.0  # standard deviation of the noise at inference and in trajectories
     contrast: float = 0.0  # of `raise_contrast` on what the flow made; 0 leaves it
+    formants: float = 0.0  # of `raise_formants` on what the vocoder hears; 0 leaves it
 
     @property
     def log_floor(self) -> float:

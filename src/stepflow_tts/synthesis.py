@@ -15,7 +15,7 @@ from torch import Tensor
 from stepflow_tts import flow
 from stepflow_tts.audio.effects import active_level_db
 from stepflow_tts.audio.griffin_lim import griffin_lim
-from stepflow_tts.audio.mel import from_flow, raise_contrast
+from stepflow_tts.audio.mel import from_flow, raise_contrast, raise_formants
 from stepflow_tts.config import CheckpointConfig, MelConfig
 from stepflow_tts.errors import SynthesisError
 from stepflow_tts.models.acoustic import AcousticModel, VoiceContext
@@ -221,12 +221,14 @@ def take_of(
     log_mel = from_flow(raise_contrast(x, config.flow.contrast), config.flow)  # (1, T, M)
     log_mel = log_mel.clamp(min=config.flow.log_floor)
     if vocoder is None:
+        log_mel = raise_formants(log_mel, config.flow.formants, config.mel)
         decoded = griffin_lim(log_mel, config.mel)
     else:
         num_frames = log_mel.shape[1]
         more = round_up(num_frames, FRAME_STEP) - num_frames
         longer = F.pad(log_mel.transpose(1, 2), (0, more), mode="replicate").transpose(1, 2)
-        decoded = vocoder.decode(longer)[:, : (num_frames - 1) * config.mel.hop_length]
+        decoded = vocoder.decode(longer, config.flow.formants)
+        decoded = decoded[:, : (num_frames - 1) * config.mel.hop_length]
     waveform = decoded[0].float().cpu()  # (S,)
     check_is_speech(waveform, config.mel.sample_rate, index)
     faded = fade_ends(limit(waveform), round(FADE_SECONDS * config.mel.sample_rate))

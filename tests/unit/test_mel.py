@@ -5,7 +5,7 @@ import torch
 import torchaudio.functional
 from vocos.feature_extractors import MelSpectrogramFeatures
 
-from stepflow_tts.audio.mel import log_mel, mel_pseudo_inverse, raise_contrast
+from stepflow_tts.audio.mel import log_mel, mel_pseudo_inverse, raise_contrast, raise_formants
 from stepflow_tts.config import MelConfig
 
 CONFIG = MelConfig()
@@ -71,3 +71,19 @@ def test_contrast_of_a_few_frames_has_their_shape(num_frames):
     features = torch.randn(1, num_frames, 100)
     assert raise_contrast(features, 0.4).shape == features.shape
     assert torch.equal(raise_contrast(features, 0.0), features)
+
+
+def test_formants_are_raised_from_1_to_8_khz_and_harmonics_lowered_below():
+    bands = torch.arange(100.0)
+    tilt = -0.05 * bands
+    ripple = torch.cos(2 * math.pi * bands / 11)  # whose mean over the neighbours is 0
+    features = (tilt + ripple).expand(2, 3, 100)
+    raised = raise_formants(features, 0.6, CONFIG)
+    gain = ((raised - tilt) / ripple)[1, 2]
+    assert gain[5] == pytest.approx(0.85, abs=0.01)
+    assert gain[30] == pytest.approx(1 + 0.6 * 0.375, abs=0.02)  # 1 kHz: halfway from -.25 to 1
+    assert gain[50:70].tolist() == pytest.approx([1.6] * 20, abs=0.015)
+    assert gain[87] == pytest.approx(1.3, abs=0.03)  # 8 kHz: halfway back
+    assert gain[94] < 1.15
+    assert (gain[5:60].diff() > -1e-4).all()
+    assert torch.equal(raise_formants(features, 0.0, CONFIG), features)

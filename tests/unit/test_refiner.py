@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stepflow_tts.audio.griffin_lim import refine_phase
-from stepflow_tts.audio.mel import band_centres
+from stepflow_tts.audio.mel import band_centres, raise_formants
 from stepflow_tts.config import CheckpointConfig, FlowConfig, MelConfig, VocoderConfig, preset
 from stepflow_tts.errors import CheckpointFormatError, OptionError
 from stepflow_tts.hub import load_checkpoint, save_checkpoint
@@ -99,6 +99,21 @@ def test_a_vocoder_hears_its_refiner() -> None:
     got = refined.decode(log_mel)
     assert (got - plain.decode(log_mel)).abs().max() > 1e-3
     assert torch.equal(got, wanted)
+
+
+def test_formants_are_raised_after_the_refiner() -> None:
+    refined = with_refiner(vocoder(SMALL), RefinerConfig(16, 1)).eval()
+    assert refined.refiner is not None
+    assert refined.pitch is not None
+    disturb(refined.refiner)
+    log_mel = -5 + 2 * draw(2, 20, 100)
+    read = refined.pitch.predict(log_mel)
+    with torch.no_grad():
+        heard = raise_formants(refined.refiner(log_mel, read), 0.6, MEL)
+        spectrum = refined.spectrum(heard, read)
+    direction = spectrum.direction.angle()
+    wanted = refine_phase(spectrum.log_magnitude.exp(), direction, MEL, 2)
+    assert torch.equal(refined.decode(log_mel, 0.6), wanted)
 
 
 def test_it_comes_and_goes_without_touching_the_rest() -> None:

@@ -174,10 +174,16 @@ def test_without_noise_the_seed_is_not_heard(checkpoint: Checkpoint) -> None:
     assert not torch.equal(chunk_of(checkpoint, seed=1), chunk_of(checkpoint, seed=2))
 
 
-def test_contrast_is_heard_and_zero_is_none(checkpoint: Checkpoint) -> None:
-    flow = replace(checkpoint.config.flow, contrast=0.4)
+@pytest.mark.parametrize("setting", ["contrast", "formants"])
+@pytest.mark.parametrize("vocoder", [True, False])
+def test_contrast_and_formants_are_heard_and_zero_is_none(
+    checkpoint: Checkpoint, setting: str, *, vocoder: bool
+) -> None:
+    if not vocoder:
+        checkpoint = replace(checkpoint, vocoder=None)
+    flow = replace(checkpoint.config.flow, **{setting: 0.4})
     raised = replace(checkpoint, config=replace(checkpoint.config, flow=flow))
-    assert checkpoint.config.flow.contrast == 0.0
+    assert getattr(checkpoint.config.flow, setting) == 0.0
     assert chunk_of(raised).shape == chunk_of(checkpoint).shape
     assert not torch.allclose(chunk_of(raised), chunk_of(checkpoint), atol=1e-3)
 

@@ -11,6 +11,10 @@ from torch import Tensor
 from stepflow_tts.config import FlowConfig, MelConfig
 
 CONTRAST_BANDS = 11  # odd; the detail of a spectrum is what differs from the mean of so many
+FORMANTS_FROM = 1000.0  # mel, 1 kHz: below, detail is harmonics, which are strong enough
+FORMANTS_TO = 2840.0  # mel, 8 kHz: above, as much detail is drawn as speech has
+FORMANTS_CROSSING = 130.0  # mel; how slowly one gives way to the other
+HARMONICS_SHARE = -0.25  # of the amount that is added above
 
 
 @lru_cache(maxsize=8)
@@ -83,16 +87,51 @@ def raise_contrast(features: Tensor, amount: float) -> Tensor:
     """
     if amount == 0:
         return features
-    half = CONTRAST_BANDS // 2
-    padded = F.pad(features, (half, half), mode="replicate")  # (B, T, M + bands - 1)
-    detail = features - F.avg_pool1d(padded, CONTRAST_BANDS, stride=1)  # (B, T, M)
+    detail = _detail(features)
     around = F.pad(detail, (0, 0, 1, 1), mode="replicate")  # (B, T + 2, M)
     smooth = 0.25 * around[:, :-2] + 0.5 * detail + 0.25 * around[:, 2:]
     return features - detail + (1 + amount) * smooth
 
 
+def raise_formants(log_mel: Tensor, amount: float, config: MelConfig) -> Tensor:
+    """Log-mels whose formants above 1 kHz stand out more and whose low harmonics less.
+
+    What is drawn in one step is flattest between 1 and 8 kHz, and `raise_contrast` makes no
+    difference between high and low. For what a vocoder hears, after its refiner: before it, DNSMOS
+    gains less.
+
+    Args:
+        log_mel: (B, T, M) in nats.
+        amount: 0.6 makes the detail of each spectrum 1.6 times as large far above 1 kHz and 0.85
+            times far below, but for what is above 8 kHz; 0 leaves it.
+        config: that says where the bands lie.
+
+    Source: as that of `raise_contrast`.
+    """
+    if amount == 0:
+        return log_mel
+    mels = _band_mels(config).to(log_mel)
+    above, below = (
+        torch.sigmoid(distance / FORMANTS_CROSSING)  # (M,) 0 to 1
+        for distance in (mels - FORMANTS_FROM, FORMANTS_TO - mels)
+    )
+    gain = amount * (HARMONICS_SHARE + (1 - HARMONICS_SHARE) * above) * below  # (M,)
+    return log_mel + gain * _detail(log_mel)
+
+
+def _detail(features: Tensor) -> Tensor:
+    """(B, T, M): how each band differs from the mean of its neighbours and itself."""
+    half = CONTRAST_BANDS // 2
+    padded = F.pad(features, (half, half), mode="replicate")  # (B, T, M + bands - 1)
+    return features - F.avg_pool1d(padded, CONTRAST_BANDS, stride=1)
+
+
 def band_centres(config: MelConfig) -> Tensor:
     """(M,) centre frequencies of the mel bands in Hz (HTK scale, as torchaudio's default)."""
+    return 700.0 * (10.0 ** (_band_mels(config) / 2595.0) - 1.0)
+
+
+def _band_mels(config: MelConfig) -> Tensor:
+    """(M,) centres of the mel bands in mel."""
     top = 2595.0 * math.log10(1.0 + config.sample_rate / 2 / 700.0)
-    mels = torch.linspace(0.0, top, config.n_mels + 2)[1:-1]
-    return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    return torch.linspace(0.0, top, config.n_mels + 2)[1:-1]

@@ -10,6 +10,7 @@ from vocos.heads import ISTFTHead
 from vocos.models import VocosBackbone
 
 from stepflow_tts.audio.griffin_lim import refine_phase
+from stepflow_tts.audio.mel import raise_formants
 from stepflow_tts.config import MelConfig, VocoderConfig
 from stepflow_tts.errors import CheckpointFormatError
 from stepflow_tts.models.refiner import Refiner
@@ -166,11 +167,12 @@ class Vocoder(nn.Module):
         return self.waveform(self.spectrum(log_mel))
 
     @torch.no_grad()
-    def decode(self, log_mel: Tensor) -> Tensor:
+    def decode(self, log_mel: Tensor, formants: float = 0.0) -> Tensor:
         """The waveform that a listener gets.
 
         Args:
             log_mel: (B, T, M) natural log, floor 1e-7 or above.
+            formants: amount of `raise_formants`, after the refiner.
 
         Returns:
             (B, (T - 1) * hop_length), about [-1, 1] but not limited to it; always the same for the same
@@ -182,6 +184,7 @@ class Vocoder(nn.Module):
             assert self.pitch is not None
             pitch = self.pitch.predict(log_mel)
             log_mel = self.refiner(log_mel, pitch)
+        log_mel = raise_formants(log_mel, formants, self.mel)
         spectrum = self.spectrum(log_mel, pitch)
         return refine_phase(
             spectrum.log_magnitude.exp(),
