@@ -71,8 +71,8 @@ class Row:
 TEACHER = Row("teacher", "teacher, 10 steps, w = 0.7", "teacher", 10, 0.7)
 TEACHER_BUNDLE = Row(
     "teacher_bundle",
-    "the same with a round of Griffin-Lim, as the bundle has it",
-    "teacher_gl1",
+    "the same, heard as the bundle is",
+    "teacher_heard",
     10,
     0.7,
 )
@@ -103,13 +103,15 @@ ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
 SHORTER = Row("updates_7000", "7 000 updates instead of 400, on 11 hours", "updates_7000")
 LONGER = Row("longer", "10 200, the last 3 200 on 15.5 hours of trajectories", "longer")
 REFINED = Row("refined", "and a refiner", "refined")
+GRIFFIN_LIM = Row("griffin_lim", "and a round of Griffin-Lim, and less noise", "griffin_lim")
 REMEDIES = (
     TOKEN,
     Row("token_one", "all 400 updates at one step", "token_one"),
     SHORTER,
     LONGER,
     REFINED,
-    Row("bundle", "and a round of Griffin-Lim, and less noise: the bundled student", None),
+    GRIFFIN_LIM,
+    Row("bundle", "and formants raised: the bundled student", None),
 )
 STRENGTHS = (
     TOKEN,
@@ -121,7 +123,8 @@ PAIRED = (
     (BUNDLE, TEACHER_BUNDLE),
     (LONGER, SHORTER),
     (REFINED, LONGER),
-    (BUNDLE, REFINED),
+    (GRIFFIN_LIM, REFINED),
+    (BUNDLE, GRIFFIN_LIM),
     (TOKEN, ENDPOINT),
     (TOKEN, CONSISTENCY),
     (TABLE, ENDPOINT),
