@@ -22,7 +22,7 @@ from torch import Tensor
 from stepflow_tts.audio.effects import resample, set_level
 from stepflow_tts.audio.griffin_lim import griffin_lim
 from stepflow_tts.audio.io import load_audio
-from stepflow_tts.audio.mel import log_mel
+from stepflow_tts.audio.mel import band_centres, log_mel
 from stepflow_tts.config import MelConfig, VocoderConfig
 from stepflow_tts.hub import load_checkpoint
 from stepflow_tts.models.vocoder import Vocoder
@@ -60,15 +60,7 @@ def band_errors(decoded: Tensor, recording: Tensor, mel: MelConfig) -> tuple[flo
         for x in (decoded, recording)
     )
     error = (a - b).abs().mean(dim=(0, 1))  # (M,)
-    centres = mel_centres(mel)
-    return error.mean().item(), error[centres > 8000].mean().item()
-
-
-def mel_centres(mel: MelConfig) -> Tensor:
-    """(M,) hertz, the middle of every band on the HTK scale."""
-    top = 2595 * torch.log10(torch.tensor(1 + mel.sample_rate / 2 / 700))
-    points = torch.arange(1, mel.n_mels + 1) * top / (mel.n_mels + 1)
-    return 700 * (10 ** (points / 2595) - 1)
+    return error.mean().item(), error[band_centres(mel) > 8000].mean().item()
 
 
 def main() -> None:

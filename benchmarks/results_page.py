@@ -1,9 +1,10 @@
 """Writes docs/results.md and docs/results.html: tables, charts and samples of every row of the comparison.
 
-    python benchmarks/results_page.py --folder runs/nano --clone REFERENCE.wav --clone OTHER.wav
+    python benchmarks/results_page.py [--folder runs/nano --clone REFERENCE.wav --clone OTHER.wav]
 
 Reads the rows' reports in benchmarks/results, their checkpoints and losses.csv in the run's folder, and
 results_page.md beside this file, which holds the words of the page. Each row's command is in the page.
+Without a folder the words and tables are written, and the sounds, losses and spectrograms stay as they are.
 """
 
 import argparse
@@ -38,6 +39,8 @@ from stepflow_tts.plotting import draw_mel
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
+AUDIO = DOCS / "audio"
+IMAGES = DOCS / "images"
 COLUMNS = ("wer", "sim", "dnsmos", "distillmos")
 SENTENCES = (
     "The unique step-aware tokens significantly reduce parameters.",
@@ -77,6 +80,8 @@ TEACHER_BUNDLE = Row(
     0.7,
 )
 BUNDLE = Row("bundle", "**the bundled student**, 1 step", None)
+BUNDLE_2 = Row("bundle_2", "the bundled student, 2 steps", None, 2)
+BUNDLE_4 = Row("bundle_4", "the bundled student, 4 steps", None, 4)
 ENDPOINT = Row("endpoint", "endpoint, 1 step", "endpoint")
 CONSISTENCY = Row("consistency", "consistency, 1 step", "consistency")
 DUAL = Row("dual", "dual, adaLN-Zero, 1 step", "dual")
@@ -98,6 +103,8 @@ METHODS = (
     Row("table_2", "StepFlow `table`, 2 steps", "table", 2),
     Row("table_4", "StepFlow `table`, 4 steps", "table", 4),
     BUNDLE,
+    BUNDLE_2,
+    BUNDLE_4,
 )
 ABLATION = (ENDPOINT, DUAL, GUIDANCE, LAST)
 SHORTER = Row("updates_7000", "7 000 updates instead of 400, on 11 hours", "updates_7000")
@@ -121,6 +128,9 @@ STRENGTHS = (
 PAIRED = (
     (BUNDLE, TEACHER),
     (BUNDLE, TEACHER_BUNDLE),
+    (BUNDLE_2, BUNDLE),
+    (BUNDLE_4, BUNDLE_2),
+    (BUNDLE_2, TEACHER_BUNDLE),
     (LONGER, SHORTER),
     (REFINED, LONGER),
     (GRIFFIN_LIM, REFINED),
@@ -133,6 +143,7 @@ PAIRED = (
     (TOKEN, DUAL),
 )
 HEARD = (TEACHER, BUNDLE, ENDPOINT, CONSISTENCY, DUAL, TOKEN, TABLE)
+CLONING = (TEACHER, BUNDLE)
 LEARNT = (ENDPOINT, DUAL, TOKEN, TABLE, GUIDANCE, LAST)
 
 
@@ -232,25 +243,34 @@ def draw_losses(folder: Path, path: Path) -> None:
 
 
 def draw_quality(path: Path) -> None:
-    """Scores against the number of steps, with their intervals; the teacher as a line."""
+    """Scores against the number of steps, with their intervals; the teacher as two lines."""
     names = ("wer", "sim", "dnsmos", "distillmos")
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    teacher = summarize(result_of(TEACHER).rows)
+    teachers = [
+        (summarize(result_of(row).rows), style, label)
+        for row, style, label in (
+            (TEACHER, "--", "teacher, 10"),
+            (TEACHER_BUNDLE, ":", "heard as the bundle"),
+        )
+    ]
     for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
-        for kind, shift in (("token", 0.97), ("table", 1.03)):
-            rows = [row for row in METHODS if row.checkpoint == kind]
+        for checkpoint, shift in (("token", 0.97), ("table", 1.03), (None, 1.0)):
+            rows = [row for row in METHODS if row.checkpoint == checkpoint]
             values = [summarize(result_of(row).rows)[name] for row in rows]
             middle = np.array([value.value for value in values])
             ends = np.array([[value.low, value.high] for value in values], dtype=float)
             errors = np.abs(ends.T - middle)
             steps = np.array([row.num_steps for row in rows]) * shift
-            axes.errorbar(steps, middle, errors, marker="o", capsize=3, label=kind)
-        axes.axhline(teacher[name].value, color="tab:gray", linestyle="--", label="teacher, 10")
+            axes.errorbar(
+                steps, middle, errors, marker="o", capsize=3, label=checkpoint or "bundle"
+            )
+        for summary, style, label in teachers:
+            axes.axhline(summary[name].value, color="tab:gray", linestyle=style, label=label)
         axes.set_xscale("log", base=2)
         axes.set_xticks([1, 2, 4], ["1", "2", "4"])
         axes.set(title=METRICS[name].title, xlabel="steps")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 
@@ -277,37 +297,54 @@ def speak_rows(folder: Path) -> dict[str, list[Speech]]:
     return spoken
 
 
-def samples_of(spoken: dict[str, list[Speech]], audio: Path) -> str:
-    """The table of samples, whose files are written."""
-    lines = []
-    for row in HEARD:
-        cells = []
-        for number, speech in enumerate(spoken[row.name], 1):
-            speech.save(audio / f"{row.name}-{number}.opus")
-            cells.append(f"[listen](audio/{row.name}-{number}.opus)")
-        lines.append([row.title, *cells])
+def save_samples(spoken: dict[str, list[Speech]]) -> None:
+    """The sentences of every row, as `samples` has them."""
+    for name, speeches in spoken.items():
+        for number, speech in enumerate(speeches, 1):
+            speech.save(AUDIO / f"{name}-{number}.opus")
+
+
+def samples() -> str:
+    """The table of samples."""
+    numbers = range(1, len(SENTENCES) + 1)
+    lines = [[row.title, *(listen(f"{row.name}-{n}") for n in numbers)] for row in HEARD]
     return table(["", *(f'"{text}"' for text in SENTENCES)], lines)
 
 
-def clones_of(references: Sequence[Path], folder: Path, audio: Path) -> str:
-    """The references, and the first sentence in their voices."""
-    lines = []
-    for number, reference in enumerate(references, 1):
+def save_clones(references: Sequence[Path], folder: Path) -> None:
+    """The references, and the first sentence in their voices, in place of the former."""
+    for old in (*AUDIO.glob("reference-*.opus"), *AUDIO.glob("clone-*.opus")):
+        old.unlink()
+    for reference in references:
         samples, sample_rate = soundfile.read(reference, dtype="float32")
         encoded = encode_audio(samples, sample_rate, "opus")
-        (audio / f"reference-{number}.opus").write_bytes(encoded)
-        cells = [f"[listen](audio/reference-{number}.opus)"]
-        for row in (TEACHER, BUNDLE):
+        (AUDIO / f"reference-{reference.stem}.opus").write_bytes(encoded)
+        for row in CLONING:
             source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
             with StepFlowTTS.from_pretrained(source) as tts:
                 speech = tts.synthesize(
                     SENTENCES[0], reference, num_steps=row.num_steps, cfg_strength=row.cfg_strength
                 )
-            name = f"clone-{row.name}-{number}.opus"
-            speech.save(audio / name)
-            cells.append(f"[listen](audio/{name})")
-        lines.append([reference.stem, *cells])
-    return table(["", "the recording", TEACHER.title, BUNDLE.title], lines)
+            speech.save(AUDIO / f"clone-{row.name}-{reference.stem}.opus")
+
+
+def clones() -> str:
+    """The table of the references that lie there, and of their clones."""
+    names = sorted(path.stem.removeprefix("reference-") for path in AUDIO.glob("reference-*.opus"))
+    lines = [
+        [
+            name,
+            listen(f"reference-{name}"),
+            *(listen(f"clone-{row.name}-{name}") for row in CLONING),
+        ]
+        for name in names
+    ]
+    return table(["", "the recording", *(row.title for row in CLONING)], lines)
+
+
+def listen(name: str) -> str:
+    """A link to a sound, which `to_html` makes a player."""
+    return f"[listen](audio/{name}.opus)"
 
 
 def to_html(text: str) -> str:
@@ -350,22 +387,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="of the run, with its checkpoints"
-    )
-    parser.add_argument(
-        "--clone", type=Path, action="append", required=True, metavar="REFERENCE.wav"
-    )
+    parser.add_argument("--folder", type=Path, help="of the run, with its checkpoints")
+    parser.add_argument("--clone", type=Path, action="append", default=[], metavar="REFERENCE.wav")
     args = parser.parse_args()
-    for name in ("audio", "images"):
-        (DOCS / name).mkdir(exist_ok=True)
-    spoken = speak_rows(args.folder)
-    draw_spectrograms(
-        {name: speeches[0] for name, speeches in spoken.items()},
-        DOCS / "images" / "results_spectrograms.jpg",
-    )
-    draw_losses(args.folder, DOCS / "images" / "results_losses.png")
-    draw_quality(DOCS / "images" / "results_quality.png")
+    if bool(args.folder) != bool(args.clone):
+        parser.error("Give --folder and --clone together, or neither.")
+    if args.folder:
+        spoken = speak_rows(args.folder)
+        save_samples(spoken)
+        save_clones(args.clone, args.folder)
+        draw_spectrograms(
+            {name: speeches[0] for name, speeches in spoken.items()},
+            IMAGES / "results_spectrograms.jpg",
+        )
+        draw_losses(args.folder, IMAGES / "results_losses.png")
+    draw_quality(IMAGES / "results_quality.png")
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     rows = (*METHODS, *ABLATION, *REMEDIES, *STRENGTHS)
     parts = {
@@ -377,8 +413,8 @@ def main() -> None:
         "strengths": scores(STRENGTHS),
         "speed": speed(),
         "variance": variance(),
-        "samples": samples_of(spoken, DOCS / "audio"),
-        "clones": clones_of(args.clone, args.folder, DOCS / "audio"),
+        "samples": samples(),
+        "clones": clones(),
         "commands": "\n".join(dict.fromkeys(row.command for row in rows)),
     }
     template = string.Template(

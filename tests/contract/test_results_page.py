@@ -1,6 +1,7 @@
 """docs/results.md says what the reports in benchmarks/results say, and its commands are ours."""
 
 import importlib.util
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_differences_speed_and_variance_are_those_of_the_reports(page: ModuleTyp
     assert page.differences(page.PAIRED) in PAGE
     assert page.speed() in PAGE
     assert page.variance() in PAGE
+
+
+def test_its_sounds_are_those_that_lie_there(page: ModuleType) -> None:
+    assert page.samples() in PAGE
+    assert page.clones() in PAGE
+    linked = set(re.findall(r"\(audio/([^)]+)\)", PAGE))
+    assert linked == {path.name for path in page.AUDIO.iterdir()}
 
 
 def test_every_row_was_spoken_as_its_command_says(page: ModuleType) -> None:
