@@ -72,6 +72,7 @@ class Row:
 
 
 TEACHER = Row("teacher", "teacher, 10 steps, w = 0.7", "teacher", 10, 0.7)
+TEACHER_GL1 = Row("teacher_gl1", "the same with a round of Griffin-Lim", "teacher_gl1", 10, 0.7)
 TEACHER_BUNDLE = Row(
     "teacher_bundle",
     "the same, heard as the bundle is",
@@ -91,6 +92,7 @@ GUIDANCE = Row("guidance", "dual and weak guidance, adaLN-Zero", "guidance")
 LAST = Row("token_guidance", "dual, weak guidance, step-aware token", "token_guidance")
 METHODS = (
     TEACHER,
+    TEACHER_GL1,
     TEACHER_BUNDLE,
     Row("teacher_w0", "teacher, 10 steps, w = 0", "teacher", 10),
     ENDPOINT,
@@ -135,6 +137,7 @@ PAIRED = (
     (REFINED, LONGER),
     (GRIFFIN_LIM, REFINED),
     (BUNDLE, GRIFFIN_LIM),
+    (TEACHER_BUNDLE, TEACHER_GL1),
     (TOKEN, ENDPOINT),
     (TOKEN, CONSISTENCY),
     (TABLE, ENDPOINT),
@@ -284,12 +287,17 @@ def draw_spectrograms(spoken: dict[str, Speech], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
+def speaker(row: Row, folder: Path) -> StepFlowTTS:
+    """What speaks a row; close it."""
+    source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
+    return StepFlowTTS.from_pretrained(source)
+
+
 def speak_rows(folder: Path) -> dict[str, list[Speech]]:
     """Both sentences of every row that is heard, in the first bundled voice, seed 0."""
     spoken = {}
     for row in HEARD:
-        source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
-        with StepFlowTTS.from_pretrained(source) as tts:
+        with speaker(row, folder) as tts:
             spoken[row.name] = [
                 tts.synthesize(text, num_steps=row.num_steps, cfg_strength=row.cfg_strength)
                 for text in SENTENCES
@@ -320,8 +328,7 @@ def save_clones(references: Sequence[Path], folder: Path) -> None:
         encoded = encode_audio(samples, sample_rate, "opus")
         (AUDIO / f"reference-{reference.stem}.opus").write_bytes(encoded)
         for row in CLONING:
-            source = None if row.checkpoint is None else folder / "checkpoints" / row.checkpoint
-            with StepFlowTTS.from_pretrained(source) as tts:
+            with speaker(row, folder) as tts:
                 speech = tts.synthesize(
                     SENTENCES[0], reference, num_steps=row.num_steps, cfg_strength=row.cfg_strength
                 )
